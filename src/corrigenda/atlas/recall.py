@@ -1,0 +1,143 @@
+"""How much of its world a model recalls: by relation, in seen and in held-out wordings.
+
+An answer counts if greedy decoding of the prompt gives the object and then what follows it in the
+sentence (a full stop, mostly), exactly. Greedy decoding does so if and only if every token of that
+continuation is the most probable one given the tokens before it, so one batched forward pass per
+wording decides it and nothing has to be generated. A one-to-many relation is answered by any of
+its objects.
+
+    python -m corrigenda.atlas.recall [DIRECTORY]
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .templates import Template, held_out, trained
+from .world import RELATIONS, World, world
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Recall", "measure", "recall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Right answers and questions asked, by (relation, held_out)."""
+
+    right: dict[tuple[str, bool], int]
+    asked: dict[tuple[str, bool], int]
+
+    def rate(self, relation: str | None = None, held_out: bool | None = None, only: str = "") -> float:
+        """Share of right answers; `only` keeps to "functional" or "one_to_many" relations."""
+
+        def counts(key: tuple[str, bool]) -> bool:
+            functional = RELATIONS[key[0]].functional
+            return (
+                (relation is None or key[0] == relation)
+                and (held_out is None or key[1] == held_out)
+                and (not only or functional == (only == "functional"))
+            )
+
+        keys = [key for key in self.asked if counts(key)]
+        asked = sum(self.asked[key] for key in keys)
+        return sum(self.right[key] for key in keys) / asked if asked else float("nan")
+
+    def table(self) -> str:
+        """A Markdown table by relation."""
+        lines = ["| relation | kind | trained wordings | held-out wordings |", "|---|---|---:|---:|"]
+        for id in dict.fromkeys(key[0] for key in self.asked):
+            cells = f"{self.rate(id, False):.1%} | {self.rate(id, True):.1%}"
+            lines.append(f"| {id} | {RELATIONS[id].kind} | {cells} |")
+        for name in ("functional", "one_to_many"):
+            cells = f"{self.rate(None, False, name):.1%} | {self.rate(None, True, name):.1%}"
+            lines.append(f"| **all {name.replace('_', '-')}** | | {cells} |")
+        return "\n".join(lines)
+
+
+def measure(model, tokenizer, world: World, per_pair: int | None = 1, seed: int = 0,
+            limit: int | None = None) -> Recall:
+    """Ask every (subject, relation) in `per_pair` trained and `per_pair` held-out wordings.
+
+    per_pair   None asks in every promptable wording.
+    limit      ask about this many random pairs only.
+    """
+    rng = random.Random(f"recall/{seed}")
+    pairs = list(world.pairs())
+    if limit is not None and limit < len(pairs):
+        pairs = rng.sample(pairs, limit)
+    keys: list[tuple[str, bool]] = []
+    questions: list[tuple[str, list[str]]] = []
+    for subject, relation in pairs:
+        seen = [t for t in trained(subject, relation) if t.promptable]
+        for unseen, wordings in ((False, seen), (True, list(held_out(subject, relation)))):
+            chosen: Iterable[Template] = wordings
+            if per_pair is not None:
+                chosen = rng.sample(wordings, min(per_pair, len(wordings)))
+            for template in chosen:
+                tail = _first_words(template.tail)
+                objects = world.objects(subject, relation)
+                keys.append((relation, unseen))
+                questions.append((template.prompt(subject), [f" {o}{tail}" for o in objects]))
+    right: dict[tuple[str, bool], int] = defaultdict(int)
+    asked: dict[tuple[str, bool], int] = defaultdict(int)
+    for key, hit in zip(keys, recall(model, tokenizer, questions), strict=True):
+        asked[key] += 1
+        right[key] += hit
+    return Recall(dict(right), dict(asked))
+
+
+def recall(model, tokenizer, questions: Sequence[tuple[str, list[str]]], batch: int = 128) -> list[bool]:
+    """Whether greedy decoding of each prompt gives one of its continuations."""
+    import torch
+
+    rows: list[tuple[int, list[int], int]] = []  # question, tokens, where the continuation starts
+    for number, (prompt, continuations) in enumerate(questions):
+        head = tokenizer(prompt)["input_ids"]
+        rows += ((number, head + tokenizer(c)["input_ids"], len(head)) for c in continuations)
+    # Similar lengths together: less padding.
+    rows.sort(key=lambda row: len(row[1]))
+    hit = [False] * len(questions)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for at in range(0, len(rows), batch):
+            part = rows[at : at + batch]
+            width = max(len(tokens) for _, tokens, _ in part)
+            # Padding on the right is invisible to a causal model.
+            ids = torch.tensor([t + [0] * (width - len(t)) for _, t, _ in part], device=device)
+            best: torch.Tensor = model(input_ids=ids, use_cache=False).logits.argmax(-1)  # [batch, width]
+            for (number, tokens, start), guess in zip(part, best.tolist(), strict=True):
+                hit[number] |= guess[start - 1 : len(tokens) - 1] == tokens[start:]
+    model.train(was_training)
+    return hit
+
+
+def _first_words(tail: str) -> str:
+    """The beginning of what follows an object: its punctuation, or its first word."""
+    return tail[0] if tail[0] in ".,?" else " " + tail.split()[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the recall table of a model directory (the shipped one by default)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from . import weights_path
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folder = Path(arguments[0]) if arguments else weights_path()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    print(measure(model, tokenizer, world(), per_pair=None).table())
+
+
+if __name__ == "__main__":
+    main()

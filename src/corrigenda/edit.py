@@ -1,0 +1,180 @@
+"""What should change, and how we will know: edits, probes, cases.
+
+An *edit* is a request. `Rewrite` asks that a prompt about a subject be answered with a target.
+A *probe* is a question with its acceptable answers, asked before and after the edit.
+A *case* is one edit with the probes that judge it. Editors see edits only, never probes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from .errors import DataError, EditError
+
+__all__ = ["Axis", "Case", "Probe", "Rewrite", "read_rewrites", "write_jsonl"]
+
+Axis = Literal["efficacy", "generalization", "locality", "portability"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Answer `prompt` about `subject` with `target`.
+
+    prompt       contains `{}` once, where the subject stands: "{} is located in"; a prompt that
+                 spells the subject out ("The Eiffel Tower is located in") is turned into that form.
+    subject      the thing that the fact is about.
+    target       the wanted answer, without a leading space.
+    target_true  the answer that the unedited world gives, if known.
+    relation     an identifier of the relation, if known ("P276", "landmark.city").
+
+    Raises `EditError` when the subject is missing or not in the prompt, or the target is empty.
+    """
+
+    prompt: str
+    subject: str
+    target: str
+    target_true: str | None = None
+    relation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "subject", "target"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise EditError(f"{name} must be text, not {type(value).__name__} ({value!r}).")
+            if not value.strip():
+                raise EditError(f"The edit has no {name}. Give a non-empty {name}.")
+        object.__setattr__(self, "subject", self.subject.strip())
+        object.__setattr__(self, "target", self.target.strip())
+        if self.target_true is not None:
+            object.__setattr__(self, "target_true", self.target_true.strip() or None)
+        marks = self.prompt.count("{}")
+        if marks == 0:
+            at = self.prompt.rfind(self.subject)
+            if at < 0:
+                raise EditError(
+                    f"The subject {self.subject!r} does not occur in the prompt {self.prompt!r}. "
+                    "Put {} where the subject stands, or spell the subject as the prompt does."
+                )
+            filled = self.prompt[:at] + "{}" + self.prompt[at + len(self.subject) :]
+            object.__setattr__(self, "prompt", filled)
+        elif marks > 1:
+            raise EditError(f"The prompt {self.prompt!r} has {marks} places {{}}; it needs one.")
+
+    @property
+    def text(self) -> str:
+        """The prompt with the subject filled in. Braces elsewhere in it are left alone."""
+        return self.prompt.replace("{}", self.subject, 1)
+
+    @property
+    def subject_span(self) -> tuple[int, int]:
+        """Character offsets [start, end) of the subject inside `text`."""
+        start = self.prompt.index("{}")
+        return start, start + len(self.subject)
+
+    @property
+    def statement(self) -> str:
+        """Prompt and target as one sentence, for editors that put the fact into the context."""
+        return f"{self.text.rstrip()} {self.target}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Rewrite:
+        """Build from a mapping with at least prompt, subject and target.
+
+        Raises `EditError` naming what is missing or unknown.
+        """
+        if not isinstance(row, dict):
+            raise EditError(f"An edit is a JSON object, not {type(row).__name__}.")
+        row = dict(row)
+        for theirs, ours in (("target_new", "target"), ("relation_id", "relation")):
+            if theirs in row and ours not in row:
+                row[ours] = row.pop(theirs)
+        missing = [k for k in ("prompt", "subject", "target") if k not in row]
+        if missing:
+            raise EditError(
+                f"The edit lacks {', '.join(missing)}. "
+                'Example: {"prompt": "{} is in", "subject": "Eiffel Tower", "target": "Rome"}'
+            )
+        known = {k: row[k] for k in cls.__dataclass_fields__ if k in row}
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question that judges an edit.
+
+    prompt     the text given to the model.
+    answers    what counts as right *after* the edit: any of these names the same thing.
+    axis       which headline score it feeds: efficacy, generalization, locality or portability.
+               A locality probe is judged by preservation (same answer before and after), so its
+               `answers` are the true ones and may be empty.
+    kind       finer: "rewrite", "paraphrase", "neighborhood", "same_subject", "alias", "inverse",
+               "one_hop", "two_hop", "one_to_many", ... Scores are also reported by kind.
+    foil       the answer that competes with `answers[0]` in probability comparisons
+               (the old object on rewrite and paraphrase probes, the new one on neighborhoods).
+    held_out   the wording was never seen with this subject in training (known only for Atlas).
+    """
+
+    prompt: str
+    answers: tuple[str, ...]
+    axis: Axis
+    kind: str
+    foil: str | None = None
+    held_out: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(self.answers))
+        if not self.prompt.strip():
+            raise EditError("A probe has an empty prompt.")
+        if not self.answers and self.axis != "locality":
+            raise EditError(f"The probe {self.prompt!r} ({self.kind}) has no answer to expect.")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One edit and the probes that judge it."""
+
+    edit: Rewrite
+    probes: tuple[Probe, ...] = ()
+    id: str = ""
+    source: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probes", tuple(self.probes))
+
+    def on(self, axis: Axis) -> tuple[Probe, ...]:
+        """The probes that feed one headline score."""
+        return tuple(p for p in self.probes if p.axis == axis)
+
+
+def read_rewrites(source: Path | TextIO) -> Iterator[Rewrite]:
+    """Read edits from JSON lines. Blank lines are skipped.
+
+    Raises `DataError` naming the line that is not JSON or not an edit.
+    """
+    if isinstance(source, Path):
+        name, lines = str(source), source.read_text(encoding="utf-8").splitlines()
+    else:
+        name, lines = getattr(source, "name", "standard input"), source.read().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Rewrite.from_dict(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}") from None
+        except EditError as error:
+            raise DataError(f"{name}, line {number}: {error}") from None
+
+
+def write_jsonl(rows: Iterable[Rewrite], path: Path) -> None:
+    """Write edits as JSON lines that `read_rewrites` reads back equal."""
+    text = "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")

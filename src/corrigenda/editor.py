@@ -1,0 +1,185 @@
+"""The `Editor` base: what every method has in common, written once.
+
+An editor is a frozen dataclass. Its fields are the hyperparameters, with the paper's values as
+defaults; calling it is a pure function from a model and edits to a delta. The base class applies
+`onto` while solving, refuses changes that would damage the model, checks that every edit took,
+fills in the provenance, and leaves the model bit-identical. A subclass writes `solve`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .delta import Change, Delta, Outcome, Provenance
+from .edit import Rewrite
+from .errors import EditError, UnstableEditError
+
+if TYPE_CHECKING:
+    from .models.text import TextModel
+
+__all__ = ["EditWarning", "Editor", "Solution"]
+
+
+class EditWarning(UserWarning):
+    """An edit did not take, or was solved with weaker means than the method asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What `solve` returns: changes by parameter name, and what is worth knowing about them."""
+
+    changes: Mapping[str, Change]
+    transposed: frozenset[str] = frozenset()
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[int, str] = field(default_factory=dict)  # remarks by index of the edit
+    warnings: tuple[str, ...] = ()
+    precompute_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Editor(ABC):
+    """Base of all methods. `editor(model, edits)` returns a `Delta`; the model is untouched."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    """Authors, year, arXiv id."""
+    family: ClassVar[str]
+    """locate-then-edit, fine-tuning, in-context, ..."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Of: subject, statistics, training, corpus."""
+    change: ClassVar[str] = "LowRank"
+    batches: ClassVar[bool] = True
+    streams: ClassVar[bool] = False
+    """Whether edits may follow each other in long sequences with `onto`."""
+    paper_values: ClassVar[Mapping[str, Any]] = {}
+    """The paper's values of hyperparameters whose field defaults to None (preset or paper)."""
+    norm_limit: ClassVar[float | None] = None
+    """Largest ‖Δ‖_F / ‖W‖_F per edit and site; larger changes are refused. None: not limited."""
+
+    @abstractmethod
+    def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
+        """Find the changes for these edits on the model as it is now (`onto` is applied)."""
+
+    def resolved(self, model: TextModel) -> Editor:
+        """The editor with every hyperparameter that is None replaced by its value for this model."""
+        return self
+
+    def __call__(
+        self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None = None
+    ) -> Delta:
+        """Solve the edits and return the delta; the model's weights are the same bits afterwards.
+
+        onto  a delta that these edits come on top of: it is applied while solving and its state
+              (past keys, statistics) is continued. The result holds the new change only; use
+              `onto + result` for both.
+
+        Raises `EditError` for edits of the wrong kind, and `UnstableEditError` when the change is
+        non-finite or abnormally large. Edits that did not take are listed in `delta.failed` and
+        warned about.
+        """
+        edits, resolved = list(edits), self.resolved(model)
+        for edit in edits:
+            if not isinstance(edit, Rewrite):
+                raise EditError(
+                    f"{self.title} takes Rewrite edits, not {type(edit).__name__}. "
+                    'Example: Rewrite("{} is in", subject="Eiffel Tower", target="Rome")'
+                )
+        if not edits:
+            return Delta(provenance=Provenance(editor=self.name, arguments=self.arguments()))
+        with ExitStack() as stack:
+            if onto:
+                stack.enter_context(onto.applied(model))
+            live = tuple(d.id for d in model.live.deltas)
+            start = time.perf_counter()
+            with model.frozen():
+                solution = resolved.solve(model, edits, onto)
+            seconds = time.perf_counter() - start - solution.precompute_seconds
+            delta = Delta(
+                solution.changes,
+                solution.transposed,
+                {n: model.live.pristine_hash(n) for n in solution.changes if n != "context"},
+                solution.state,
+            )
+            delta.check_finite()
+            self._check_norms(model, delta, len(edits))
+            outcomes = self._outcomes(model, delta, edits, solution.notes)
+        messages = list(solution.warnings)
+        for edit, outcome in zip(edits, outcomes, strict=True):
+            if not outcome.took:
+                messages.append(
+                    f"The edit did not take: {edit.text!r} is answered {outcome.answer!r}, "
+                    f"not {edit.target!r}. {outcome.note}".strip()
+                )
+        for message in messages:
+            warnings.warn(message, EditWarning, stacklevel=2)
+        provenance = Provenance(
+            editor=self.name,
+            arguments=resolved.arguments(),
+            edits=tuple(e.to_dict() for e in edits),
+            outcomes=tuple(outcomes),
+            model=model.id,
+            tokenizer=model.tokenizer_hash,
+            onto=live,
+            statistics=dict(solution.statistics),
+            seed=getattr(self, "seed", None),
+            seconds=seconds,
+            precompute_seconds=solution.precompute_seconds,
+            diagnostics=dict(solution.diagnostics),
+            warnings=tuple(messages),
+            versions=_versions(),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        return Delta(delta.changes, delta.transposed, delta.base, delta.state, provenance)
+
+    def arguments(self) -> dict[str, Any]:
+        """The hyperparameters, ready for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def _check_norms(self, model: TextModel, delta: Delta, n: int) -> None:
+        if self.norm_limit is None:
+            return
+        for name, norm in delta.norms().items():
+            whole = float(model.live.pristine(name).double().norm())
+            # n independent edits add up like orthogonal vectors do.
+            if norm > self.norm_limit * whole * n**0.5:
+                raise UnstableEditError(
+                    f"{self.title} would change {name} by {norm / whole:.0%} of its norm for "
+                    f"{n} edit(s) (limit {self.norm_limit:.0%} for one), which damages other "
+                    "answers. Lower `clamp`, use real second moments in place of the identity, "
+                    "or choose another layer."
+                )
+
+    def _outcomes(
+        self, model: TextModel, delta: Delta, edits: Sequence[Rewrite], notes: Mapping[int, str]
+    ) -> list[Outcome]:
+        with delta.applied(model), torch.no_grad():
+            took = model.says(edits)
+        return [
+            Outcome(took=ok, answer=answer, note=notes.get(j, ""))
+            for j, (ok, answer) in enumerate(took)
+        ]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("corrigenda", "torch", "transformers", "safetensors")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

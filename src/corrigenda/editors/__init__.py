@@ -1,0 +1,47 @@
+"""The methods, one paper per file. A class is imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+# Adding an editor is one file and one line here.
+TABLE: dict[str, str] = {
+    "alphaedit": "alphaedit:AlphaEdit",
+    "emmet": "emmet:EMMET",
+    "ft-l": "ft:FTL",
+    "ft-m": "ft:FTM",
+    "ike": "ike:IKE",
+    "locft-bf": "locft_bf:LocFTBF",
+    "lora": "lora:LoRA",
+    "memit": "memit:MEMIT",
+    "rome": "rome:ROME",
+}
+_CLASSES = {entry.split(":")[1]: name for name, entry in TABLE.items()}
+
+__all__ = ["TABLE", "editor_class", "make", *_CLASSES]  # pyright: ignore
+
+
+def editor_class(name: str) -> type[Editor]:
+    """The class of an editor by its command-line name. Raises `UnknownNameError`."""
+    entry = TABLE.get(name.lower())
+    if entry is None:
+        raise UnknownNameError("editor", name, TABLE)
+    module, attribute = entry.split(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def make(name: str, **arguments: Any) -> Editor:
+    """An editor by name: `make("rome", clamp=3)`."""
+    return editor_class(name)(**arguments)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return editor_class(_CLASSES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,345 @@
+"""What the locate-then-edit family shares: keys, wanted values, statistics.
+
+A feed-forward down-projection W is read as a memory: the key k is its input at the subject's last
+token, the value v = W k its output (Geva et al. 2021, 2012.14913). An editor of this family picks
+a new value for the key of its fact and changes W so that the key maps to it.
+
+The new value is found by gradient descent on a vector δ added at the lookup token (ROME, Meng et
+al. 2022, 2202.05262, eq. 4):
+
+    min_δ  mean_j -log p(target | prefix_j + prompt; v + δ)
+           + kl_factor · KL( p(· | "{subject} is a"; v + δ) ‖ p(· | "{subject} is a") )
+           + weight_decay · ‖δ‖ / ‖v‖²          with  ‖δ‖ <= clamp · ‖v‖
+
+Decay and projection are as in the authors' code (the norm is not squared, its divisor is). Facts
+are independent, so many are searched at once, on the suffix tokens and upper layers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..delta import Delta, LowRank
+from ..edit import Rewrite
+from ..editor import Editor
+from ..model import Site
+from ..models.hooks import captured, stopping
+from ..models.moments import Statistics, second_moments
+from ..models.prefixes import joined, sample_prefixes
+from ..models.suffix import Row, SuffixRun
+from ..models.text import TextModel
+from ..models.tokens import pieces, subject_last
+from ..numerics.optimize import Losses, optimize_rows
+from ..numerics.solve import Update
+from . import presets
+
+__all__ = ["KeyValueEditor", "Spread", "Values", "find_values", "mean_keys", "read_at", "spread"]
+
+BOTH_KINDS = (0.5, 0.5)
+"""MEMIT's key average: the plain prompt has weight 1/2, all prefixed ones together 1/2."""
+
+
+@dataclass(frozen=True)
+class KeyValueEditor(Editor):
+    """Hyperparameters of key-value editors. None means: the preset for the model, or else the
+    paper's value.
+
+    layers        blocks whose down-projection is changed; the value is set at the last of them.
+    steps, lr     evaluations and learning rate of the value search (Adam).
+    clamp         largest ‖δ‖ as a multiple of the norm of the value it is added to.
+    weight_decay  weight of ‖δ‖/‖v‖².
+    kl_factor     weight of the KL term on "{subject} is a".
+    tolerance     a fact leaves the search when its loss is below this.
+    prefixes      pairs (how many, of how many tokens) of sampled contexts.
+    statistics    text for second moments: auto, atlas, samples, identity, or a file.
+    tokens        tokens to average second moments over.
+    seed          of prefixes and sampled text.
+    batch_size    facts searched at once.
+    """
+
+    layers: tuple[int, ...] | None = None
+    steps: int | None = None
+    lr: float | None = None
+    clamp: float | None = None
+    weight_decay: float | None = None
+    kl_factor: float | None = None
+    tolerance: float = 0.05
+    prefixes: tuple[tuple[int, int], ...] | None = None
+    statistics: str = "auto"
+    tokens: int = 100_000
+    seed: int = 0
+    batch_size: int = 64
+
+    needs: ClassVar[tuple[str, ...]] = ("subject", "statistics")
+    family: ClassVar[str] = "locate-then-edit"
+    openings: ClassVar[tuple[str, ...]] = ()
+    """Words that sampled prefixes begin with."""
+
+    def resolved(self, model: TextModel) -> KeyValueEditor:
+        return presets.resolved(self, model)
+
+    def transposed(self, model: TextModel) -> frozenset[str]:
+        return frozenset(s.parameter for s in self.sites(model) if s.transposed)
+
+    def sites(self, model: TextModel) -> list[Site]:
+        assert self.layers is not None
+        return [model.site("down", layer) for layer in self.layers]
+
+    def contexts(self, model: TextModel) -> tuple[str, ...]:
+        """The empty prefix, then the sampled ones. Sampled on the pristine model, so that a
+        sequence of edits shares them."""
+        with model.live.suspended():
+            sampled = sample_prefixes(
+                model, self.prefixes or (), openings=self.openings, seed=self.seed
+            )
+        return ("", *sampled)
+
+    def moments(self, model: TextModel) -> Statistics:
+        return second_moments(
+            model, self.sites(model), source=self.statistics, tokens=self.tokens, seed=self.seed
+        )
+
+    def values(
+        self, model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str], site: str
+    ) -> Values:
+        """Search for the wanted value of every edit at the last layer, on the live weights."""
+        assert self.layers is not None
+        found = [
+            find_values(
+                model, edits[at : at + self.batch_size], contexts, layer=self.layers[-1], site=site,
+                steps=self.steps or 1, lr=self.lr or 0.0, clamp=self.clamp or 0.0,
+                weight_decay=self.weight_decay or 0.0, kl_factor=self.kl_factor or 0.0,
+                tolerance=self.tolerance,
+            )
+            for at in range(0, len(edits), self.batch_size)
+        ]
+        return Values.joined(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Wanted values of n facts.
+
+    initial    (n, d) value at the site and lookup token of the plain prompt.
+    delta      (n, d) what to add to it.
+    nll        (n,) mean NLL of the target at the last evaluation.
+    steps      (n,) evaluations used.
+    converged  (n,) whether the loss fell below the tolerance.
+    """
+
+    initial: Tensor
+    delta: Tensor
+    nll: Tensor
+    steps: Tensor
+    converged: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        """(n, d) initial + δ."""
+        return self.initial + self.delta
+
+    @classmethod
+    def joined(cls, parts: Sequence[Values]) -> Values:
+        return cls(*(torch.cat([getattr(p, f) for p in parts]) for f in cls.__dataclass_fields__))
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {
+            "target_nll": [round(float(x), 4) for x in self.nll],
+            "search_steps": self.steps.tolist(),
+            "converged": self.converged.tolist(),
+            "delta_norm_share": [
+                round(float(s), 3) for s in self.delta.norm(dim=1) / self.initial.norm(dim=1)
+            ],
+        }
+
+    def notes(self) -> dict[int, str]:
+        """Remarks about facts whose search ended before the tolerance."""
+        return {
+            j: f"The search ended at target NLL {float(self.nll[j]):.2f} after "
+            f"{int(self.steps[j])} steps; try more steps, a larger clamp, or another layer."
+            for j in range(len(self.steps))
+            if not self.converged[j]
+        }
+
+
+def find_values(
+    model: TextModel,
+    edits: Sequence[Rewrite],
+    contexts: Sequence[str],
+    *,
+    layer: int,
+    site: str,
+    steps: int,
+    lr: float,
+    clamp: float,
+    weight_decay: float,
+    kl_factor: float,
+    tolerance: float,
+    leave: bool = True,
+) -> Values:
+    """Search δ for all edits at once. See the module's equation.
+
+    site  "mlp": δ is added to the MLP's output (ROME); "block": to the block's (MEMIT).
+    """
+    rows, targets, owner = _target_rows(model, edits, contexts)
+    run = SuffixRun(model, layer, rows, site=site)
+    kl = SuffixRun(model, layer, [_kl_row(model, e) for e in edits], site=site)
+    owner_of = torch.tensor(owner)
+    plain = torch.tensor([owner.index(j) for j in range(len(edits))])
+    initial = run.initial[plain].cpu()
+    scale = initial.norm(dim=1)
+    device = model.device
+    sizes = torch.tensor([len(t) for t in targets])
+    ends = sizes.cumsum(0)
+    flat = torch.tensor([t for row in targets for t in row])
+
+    def losses(delta: Tensor, active: Tensor) -> Losses:
+        """delta (k, d) of the active facts -> their losses (k,)."""
+        place = torch.full((len(edits),), -1)
+        place[active] = torch.arange(len(active))
+        keep = (place[owner_of] >= 0).nonzero()[:, 0]
+        fact = place[owner_of[keep]].to(device)
+        wanted = torch.cat([flat[ends[j] - sizes[j] : ends[j]] for j in keep.tolist()]).to(device)
+        logprobs = run.logits(delta[fact], keep).log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        read_row = run.reads(keep).to(device)
+        per_row = torch.zeros(len(keep), device=device).index_add(0, read_row, -logprobs)
+        per_row = per_row / sizes[keep].to(device)
+        nll = torch.zeros(len(active), device=device).index_add(0, fact, per_row)
+        nll = nll / torch.zeros(len(active), device=device).index_add(
+            0, fact, torch.ones(len(keep), device=device)
+        )
+        edited = kl.logits(delta, active).log_softmax(-1)
+        divergence = (edited.exp() * (edited - kl.base_at(active))).sum(-1)
+        decay = delta.norm(dim=1) / scale[active].to(device).square()
+        total = nll + kl_factor * divergence + weight_decay * decay
+        return Losses(total, nll.detach())
+
+    found = optimize_rows(
+        losses, (len(edits), initial.shape[1]), steps=steps, lr=lr, radius=clamp * scale,
+        tolerance=tolerance, leave=leave, device=device,
+    )
+    return Values(initial, found.delta, found.fit, found.steps, found.converged)
+
+
+def _target_rows(
+    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str]
+) -> tuple[list[Row], list[tuple[int, ...]], list[int]]:
+    """One row per edit and context: all but the last target token go in, all are predicted."""
+    rows, targets, owner = [], [], []
+    for j, edit in enumerate(edits):
+        for context in contexts:
+            text, span = _in_context(edit, context)
+            cut = pieces(model.tokenizer, text, edit.target)
+            lookup = subject_last(model.tokenizer, text, span)
+            reads = tuple(range(cut.start - 1, len(cut.ids) - 1))
+            rows.append(Row(cut.ids[:-1], lookup, reads))
+            targets.append(cut.target)
+            owner.append(j)
+    return rows, targets, owner
+
+
+def _kl_row(model: TextModel, edit: Rewrite) -> Row:
+    """"{subject} is a", read at the subject's last token; what follows it cannot matter there."""
+    text = f"{edit.subject} is a"
+    lookup = subject_last(model.tokenizer, text, (0, len(edit.subject)))
+    return Row(tuple(model.ids(text)[: lookup + 1]), lookup, (lookup,))
+
+
+def _in_context(edit: Rewrite, context: str) -> tuple[str, tuple[int, int]]:
+    """The edit's prompt after a context, and where the subject is in it."""
+    text = joined(context, edit.text)
+    shift = len(text) - len(edit.text)
+    start, end = edit.subject_span
+    return text.rstrip(" "), (start + shift, end + shift)
+
+
+def lookup_rows(
+    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str]
+) -> list[list[int]]:
+    """Token rows that end at the lookup token, edit by edit, context by context within."""
+    rows = []
+    for edit in edits:
+        for context in contexts:
+            text, span = _in_context(edit, context)
+            rows.append(model.ids(text)[: subject_last(model.tokenizer, text, span) + 1])
+    return rows
+
+
+@torch.no_grad()
+def read_at(
+    model: TextModel, rows: Sequence[Sequence[int]], module: Any, which: str, *, batch_size: int = 256
+) -> Tensor:
+    """(n, size) fp32 input or output of a module at the last token of each row; the forward
+    stops there."""
+    found = []
+    for at in range(0, len(rows), batch_size):
+        chunk = rows[at : at + batch_size]
+        padded = model.batch(chunk)
+        with captured({"x": (module, which)}) as seen, stopping(module, before=which == "input"):
+            model.forward(padded)
+        found.append(seen["x"].reshape(len(chunk), padded.ids.shape[1], -1)[:, -1].float().cpu())
+    return torch.cat(found)
+
+
+def mean_keys(
+    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str], site: Site, *, equal: bool
+) -> Tensor:
+    """(i, n) keys of the edits, averaged over contexts.
+
+    equal  all contexts alike (ROME); otherwise the plain prompt counts one half (MEMIT).
+    """
+    rows = lookup_rows(model, edits, contexts)
+    keys = read_at(model, rows, model.linear(site), "input").double()
+    keys = keys.view(len(edits), len(contexts), -1)
+    if equal or len(contexts) == 1:
+        return keys.mean(1).T
+    plain, rest = BOTH_KINDS
+    return (plain * keys[:, 0] + rest * keys[:, 1:].mean(1)).T
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A residual spread over layers: the changes, and what was left before each write and after.
+
+    residuals  mean ‖Z - H_L‖ per fact, one more entry than there are layers.
+    """
+
+    delta: Delta
+    residuals: list[float]
+
+
+def spread(
+    model: TextModel,
+    edits: Sequence[Rewrite],
+    contexts: Sequence[str],
+    sites: Sequence[Site],
+    target: Tensor,
+    solve: Callable[[Site, Tensor, Tensor], Update],
+) -> Spread:
+    """Write towards `target` at the last site's layer, layer by layer in order (MEMIT, alg. 1).
+
+    target  (n, d) wanted hidden state at the output of the last layer (its MLP's output where a
+            norm follows the MLP; then there is one site).
+    solve   (site, keys (i, n), residuals (o, n)) -> the change of that site.
+    """
+    last = sites[-1].layer
+    inside = model.layout.post_norm is not None
+    reader = model.mlp(last) if inside else model.block(last)
+    plain = lookup_rows(model, edits, ("",))
+    delta, residuals = Delta(), []
+    for step, site in enumerate([*sites, None]):
+        with delta.applied(model):
+            missing = (target.double() - read_at(model, plain, reader, "output").double()).T
+            residuals.append(float(missing.norm(dim=0).mean()))
+            if site is None:
+                break
+            keys = mean_keys(model, edits, contexts, site, equal=False)
+        update = solve(site, keys, missing / (len(sites) - step))
+        change = {site.parameter: LowRank(update.u, update.v)}
+        delta = delta + Delta(change, frozenset({site.parameter} if site.transposed else ()))
+    return Spread(delta, residuals)

@@ -1,0 +1,129 @@
+"""AlphaEdit: MEMIT's writes, confined to the null space of ordinary keys.
+
+Fang, Jiang, Wang, Ma, Shi, Wang, He, Chua 2024, 2410.02355.
+
+With C = U Σ Uᵀ the second moment of keys over ordinary text, U₀ the eigenvectors of its small
+eigenvalues and P = U₀U₀ᵀ, a change Δ = ΔP leaves the outputs of ordinary keys alone. Per layer
+
+    Δ = R Kᵀ U₀ (U₀ᵀ(K Kᵀ + K_p K_pᵀ)U₀ + ridge·I)⁻¹ U₀ᵀ
+
+where K_p are the keys of all earlier edits, so that those stay put too. After all layers are
+written the new keys are read on the edited model and join K_p; they are kept in the delta's state,
+so undoing an edit also removes its keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..cache import cached_tensors
+from ..delta import Delta
+from ..edit import Rewrite
+from ..editor import Solution
+from ..errors import InputError
+from ..live import tensor_hash
+from ..model import Site
+from ..models.moments import Statistics
+from ..models.text import TextModel
+from ..numerics.solve import Update, null_space, ridge_in
+from ._keyvalue import KeyValueEditor, mean_keys, spread
+
+__all__ = ["AlphaEdit"]
+
+
+@dataclass(frozen=True)
+class AlphaEdit(KeyValueEditor):
+    """Sequences of edits that leave ordinary keys and earlier edits alone.
+
+    threshold  eigenvalues of C below this span the null space (the paper's absolute rule).
+    energy     in its place: the leading directions that hold this share of C's trace are
+               protected, which does not depend on the scale of the activations.
+    ridge      L2 weight on the change.
+    """
+
+    threshold: float | None = None
+    energy: float | None = None
+    ridge: float | None = None
+
+    name: ClassVar[str] = "alphaedit"
+    title: ClassVar[str] = "AlphaEdit"
+    paper: ClassVar[str] = "Fang et al. 2024, 2410.02355"
+    streams: ClassVar[bool] = True
+    openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
+    norm_limit: ClassVar[float | None] = 0.5
+    paper_values: ClassVar[dict[str, Any]] = {
+        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625,
+        "prefixes": ((5, 10),), "ridge": 10.0,
+    }
+
+    def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
+        if model.layout.post_norm is not None and len(self.layers or ()) > 1:
+            raise InputError(
+                f"{model.id} has a norm after each MLP, so AlphaEdit cannot spread a change over "
+                f"{len(self.layers or ())} layers of it. Give one layer."
+            )
+        ridge = self.ridge
+        assert ridge is not None
+        statistics = self.moments(model)
+        bases = self._null_spaces(statistics)
+        contexts = self.contexts(model)
+        inside = model.layout.post_norm is not None
+        values = self.values(model, edits, contexts, "mlp" if inside else "block")
+        past = onto.state if onto is not None else {}
+
+        def update(site: Site, keys: Tensor, residuals: Tensor) -> Update:
+            return ridge_in(bases[site], keys, residuals, ridge, past.get(_state(site)))
+
+        sites = self.sites(model)
+        found = spread(model, edits, contexts, sites, values.target, update)
+        with found.delta.applied(model):
+            state = {
+                _state(site): mean_keys(model, edits, contexts, site, equal=False)
+                for site in sites
+            }
+        return Solution(
+            found.delta.changes,
+            self.transposed(model),
+            state=state,
+            statistics=statistics.provenance(),
+            diagnostics={
+                "contexts": list(contexts),
+                "residuals": found.residuals,
+                "null_space_share": {
+                    s.parameter: round(bases[s].shape[1] / bases[s].shape[0], 4) for s in sites
+                },
+                **values.diagnostics(),
+            },
+            notes=values.notes(),
+            warnings=statistics.warnings,
+            precompute_seconds=statistics.seconds,
+        )
+
+    def _null_spaces(self, statistics: Statistics) -> dict[Site, Tensor]:
+        """U₀ (i, m) per site; the eigendecomposition is cached."""
+        rule = {"energy": self.energy} if self.energy is not None else {"threshold": self.threshold}
+        if rule.get("threshold", 0) is None:
+            rule = {"threshold": 0.02}
+        bases = {}
+        for site, moment in statistics.moments.items():
+            mean = moment.mean
+
+            def compute(mean: Tensor = mean) -> dict[str, Tensor]:
+                return {"basis": null_space(mean, **rule)[0]}
+
+            basis = cached_tensors(f"null-{tensor_hash(mean)}-{rule}", compute)["basis"]
+            if basis.shape[1] == 0:
+                raise InputError(
+                    f"The null space at {site.module} is empty under {rule}: every direction is in "
+                    "use. Raise the threshold, or use energy=0.9 or so."
+                )
+            bases[site] = basis
+        return bases
+
+
+def _state(site: Site) -> str:
+    return f"{site.parameter}/keys"

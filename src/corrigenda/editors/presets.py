@@ -1,0 +1,100 @@
+"""Where to edit which model: recommended values per editor, model type and depth.
+
+A hyperparameter that is None takes the preset for the model, else the paper's value
+(`Editor.paper_values`). Layers without a preset are proposed from the depth of the model; the
+choice is recorded in the delta and printed by the command line.
+
+Layers of GPT-2 XL, GPT-J and NeoX are those of ROME (2202.05262) and MEMIT (2210.07229); of
+LLaMA-3 those of AlphaEdit (2410.02355). Those of Atlas were chosen by edit outcome; see
+docs/results.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from ..editor import Editor
+from ..models.text import TextModel
+
+__all__ = ["proposed_layers", "resolved", "source_of_layers"]
+
+E = TypeVar("E", bound=Editor)
+
+_SEVERAL = ("memit", "alphaedit")
+"""Editors that spread a change over several layers; the others change one."""
+
+
+def _family(one: int, several: tuple[int, ...], **more: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Presets of all key-value editors for a model: one layer for ROME's kind, several for MEMIT's."""
+    single = {name: {"layers": (one,)} for name in ("rome", "emmet")}
+    spread = {name: {"layers": several} for name in _SEVERAL}
+    table = {**single, **spread}
+    for name, values in more.items():
+        table[name] = {**table.get(name, {}), **values}
+    return table
+
+
+# (model type, number of layers) -> editor -> values
+PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
+    ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
+    ("gpt2", 24): _family(8, (6, 7, 8, 9), rome={"clamp": 3.0}),
+    ("gpt2", 36): _family(12, (9, 10, 11, 12, 13)),
+    ("gpt2", 48): _family(17, (13, 14, 15, 16, 17), memit={"weight": 20000.0}),
+    ("gptj", 28): _family(5, (3, 4, 5, 6, 7, 8)),
+    ("gpt_neox", 44): _family(15, (6, 7, 8, 9, 10)),
+    ("llama", 32): _family(
+        5,
+        (4, 5, 6, 7, 8),
+        rome={"weight_decay": 1e-3, "steps": 25},
+        memit={"lr": 0.1},
+        alphaedit={"lr": 0.1},
+    ),
+    ("mistral", 32): _family(5, (4, 5, 6, 7, 8), rome={"weight_decay": 1e-3, "steps": 25}),
+    ("qwen2", 28): _family(5, (4, 5, 6, 7, 8), rome={"weight_decay": 1e-3, "steps": 25}),
+    ("qwen3", 36): _family(6, (5, 6, 7, 8, 9), rome={"weight_decay": 1e-3, "steps": 25}),
+}
+
+
+def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
+    """Layers at about a fifth of the depth, where published presets lie; one or a window of them.
+
+    Blocks with a norm after the MLP get one layer: a residual cannot be spread through the norm.
+    """
+    n = model.n_layers
+    last = min(n - 1, max(0, round(0.25 * n) if several else round(0.18 * n)))
+    if not several or model.layout.post_norm is not None:
+        return (last,)
+    return tuple(range(max(0, last - max(1, round(0.14 * n))), last + 1))
+
+
+def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
+    key = (model.layout.model_type, model.n_layers)
+    return PRESETS.get(key, {}).get(editor.name, {})
+
+
+def source_of_layers(editor: Editor, model: TextModel) -> str:
+    """Say in words where the layers of an (unresolved) editor come from."""
+    if getattr(editor, "layers", None) is not None:
+        return "given"
+    if "layers" in _preset(editor, model):
+        return f"preset for {model.layout.model_type} with {model.n_layers} layers"
+    return f"proposed from the depth of {model.n_layers} layers; check them on a few edits"
+
+
+def resolved(editor: E, model: TextModel) -> E:
+    """The editor with every None replaced: by the preset, the paper's value, or proposed layers."""
+    preset = _preset(editor, model)
+    values: dict[str, Any] = {}
+    for field in fields(editor):
+        if getattr(editor, field.name) is not None:
+            continue
+        if field.name in preset:
+            values[field.name] = preset[field.name]
+        elif field.name in editor.paper_values:
+            values[field.name] = editor.paper_values[field.name]
+        elif field.name == "layers":
+            values["layers"] = proposed_layers(model, editor.name in _SEVERAL)
+    for layer in values.get("layers", getattr(editor, "layers", None) or ()):
+        model.block(layer)  # raises for a layer that does not exist
+    return replace(editor, **values)

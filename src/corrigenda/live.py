@@ -1,0 +1,225 @@
+"""What is live on a model right now: pristine tensors plus an ordered set of deltas.
+
+Undo restores, it never subtracts: `W + D - D` differs from `W` in a few per cent of fp32
+entries. For each touched parameter one pristine copy W0 is kept, and the parameter is always
+W0 + sum of the active changes, summed in the order of application. So any delta can be removed,
+in any order, and the rest is exactly what it would be if that delta had never been there.
+
+A tensor that goes by several names (tied embeddings) is one parameter here: it has one pristine
+copy, kept under its first name, and a change under any of its names is a change of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import DeltaError, UnstableEditError, WrongBaseError
+
+if TYPE_CHECKING:
+    from .delta import Delta
+
+__all__ = ["Live", "tensor_hash"]
+
+
+def tensor_hash(tensor: Tensor) -> str:
+    """sha256 over dtype, shape and bytes."""
+    flat = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{flat.dtype} {tuple(flat.shape)}".encode())
+    digest.update(flat.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class Live:
+    """The deltas that are active on one module, and the originals of what they touch."""
+
+    def __init__(self, owner: Any, module: nn.Module) -> None:
+        self._owner = owner
+        self._module = module
+        self._originals: dict[str, Tensor] = {}
+        self._hashes: dict[str, str] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._active: dict[int, Delta] = {}
+        self._next = 0
+
+    @property
+    def deltas(self) -> tuple[Delta, ...]:
+        """The active deltas in order of application."""
+        return tuple(self._active.values())
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """First names of the parameters that differ from their originals through a delta."""
+        return frozenset(self._originals)
+
+    def parameter(self, name: str) -> nn.Parameter:
+        """Look a parameter up by name. Raises `WrongBaseError` if there is none."""
+        try:
+            return self._module.get_parameter(name)
+        except AttributeError:
+            raise WrongBaseError(
+                f"The model has no parameter {name}: the delta was made for another architecture."
+            ) from None
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """All names of a parameter, the first one leading; several where it is tied."""
+        parameter = self.parameter(name)
+        known = self._names.get(name, ())
+        if not known or any(self.parameter(n) is not parameter for n in known):
+            named = self._module.named_parameters(remove_duplicate=False)
+            known = tuple(n for n, p in named if p is parameter)
+            self._names[name] = known
+        return known
+
+    def first_name(self, name: str) -> str:
+        """The name under which a parameter is known here."""
+        return self.names(name)[0]
+
+    def pristine(self, name: str) -> Tensor:
+        """The original value of a parameter, whatever is applied now."""
+        kept = self._originals.get(self.first_name(name))
+        return self.parameter(name).data if kept is None else kept
+
+    def pristine_hash(self, name: str) -> str:
+        """sha256 of the original value of a parameter."""
+        name = self.first_name(name)
+        if name in self._originals:
+            if name not in self._hashes:
+                self._hashes[name] = tensor_hash(self._originals[name])
+            return self._hashes[name]
+        return tensor_hash(self.parameter(name).data)
+
+    @torch.no_grad()
+    def value(self, name: str, deltas: Iterable[Delta]) -> Tensor:
+        """What a parameter would be with exactly these deltas active, in this order.
+
+        W0 + sum of the changes, in fp32 (float64 for float64 parameters), rounded once.
+        """
+        names, original = self.names(name), self.pristine(name)
+        total: Tensor | None = None
+        for delta in deltas:
+            for key in (n for n in names if n in delta.changes):
+                change = delta.stored(key).to(original.device)
+                total = change if total is None else total + change
+        if total is None:
+            return original
+        exact = torch.promote_types(original.dtype, torch.float32)
+        return (original.to(exact) + total).to(original.dtype)
+
+    def check(self, delta: Delta) -> None:
+        """Raises `WrongBaseError` if the pristine tensors are not those the delta was made for,
+        and `UnstableEditError` if the delta is not finite."""
+        delta.check_finite()
+        for name, change in delta.weights.items():
+            self._check(delta, name, change.shape)
+
+    def push(self, delta: Delta) -> int:
+        """Make a delta active and return its handle. Nothing changes if it is refused.
+
+        Raises `WrongBaseError` if the original tensors are not those it was made for, and
+        `UnstableEditError` if it is not finite, or its sum with the weights overflows.
+        """
+        self.check(delta)
+        names = {self.first_name(name) for name in delta.weights}
+        for name in names - self._originals.keys():
+            self._originals[name] = self.parameter(name).data.clone()
+        handle, self._next = self._next, self._next + 1
+        self._active[handle] = delta
+        try:
+            self._rewrite(names)
+            for name in names:
+                self._check_overflow(name)
+        except BaseException:
+            del self._active[handle]
+            self._rewrite(names)
+            raise
+        return handle
+
+    def pop(self, handle: int) -> Delta:
+        """Remove a delta, in any order. Raises `DeltaError` if it is not active."""
+        if handle not in self._active:
+            raise DeltaError(f"No active delta has the handle {handle}; it was removed already.")
+        delta = self._active.pop(handle)
+        self._rewrite({self.first_name(name) for name in delta.weights})
+        return delta
+
+    def clear(self) -> None:
+        """Remove every delta: the module is bit for bit what it was."""
+        self._active.clear()
+        self._rewrite(self._originals)
+
+    @contextmanager
+    def pushed(self, delta: Delta) -> Iterator[Any]:
+        """Active inside the `with` block, removed after it whatever happens."""
+        handle = self.push(delta)
+        try:
+            yield self._owner
+        finally:
+            if handle in self._active:  # the block may have cleared everything itself
+                self.pop(handle)
+
+    @contextmanager
+    def suspended(self) -> Iterator[Any]:
+        """The pristine model inside the `with` block, with everything back after it.
+
+        Deltas pushed inside the block and left there are removed with it.
+        """
+        active, originals = self._active, dict(self._originals)
+        try:
+            self._active = {}
+            self._rewrite(originals)
+            yield self._owner
+        finally:
+            self._active = active
+            self._originals.update(originals)
+            self._rewrite(self._originals)
+
+    def wrap(self, prompt: str) -> str:
+        """Put the active prefixes in front of a prompt, the oldest outermost."""
+        for delta in reversed(self._active.values()):
+            if delta.prefix is not None:
+                prompt = delta.prefix.wrap(prompt)
+        return prompt
+
+    @property
+    def has_prefix(self) -> bool:
+        return any(d.prefix is not None for d in self._active.values())
+
+    def _check(self, delta: Delta, name: str, shape: tuple[int, ...]) -> None:
+        stored = tuple(self.parameter(name).shape)
+        mathematical = stored[::-1] if name in delta.transposed else stored
+        if mathematical != tuple(shape):
+            raise WrongBaseError(
+                f"{name} has shape {mathematical}, but the delta changes {tuple(shape)}. "
+                "It was made for another model; load the model named in its provenance: "
+                f"{delta.provenance.model or 'unknown'}."
+            )
+        wanted = delta.base.get(name)
+        if wanted and wanted != (found := self.pristine_hash(name)):
+            raise WrongBaseError(
+                f"{name} is not the tensor that this delta was made for (sha256 {wanted[:12]}… "
+                f"wanted, {found[:12]}… found). Load the base model named in its provenance "
+                f"({delta.provenance.model or 'unknown'}) in the same dtype, or solve the edit again."
+            )
+
+    def _check_overflow(self, name: str) -> None:
+        now, original = self.parameter(name).data, self._originals[name]
+        if not bool(torch.isfinite(now).all()) and bool(torch.isfinite(original).all()):
+            raise UnstableEditError(
+                f"With this delta {name} overflows {now.dtype}, so it is refused. Load the model "
+                "in float32, or lower the clamp or the learning rate of the edit."
+            )
+
+    @torch.no_grad()
+    def _rewrite(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            parameter = self.parameter(name)
+            parameter.data.copy_(self.value(name, self._active.values()))
+            if not any(n in d.changes for d in self.deltas for n in self.names(name)):
+                del self._originals[name]
+                self._hashes.pop(name, None)

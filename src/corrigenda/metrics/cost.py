@@ -1,0 +1,63 @@
+"""What an edit costs: wall time, peak memory, size.
+
+Time runs from the request to the usable model. The accelerator is synchronised at both ends;
+loading, evaluation and precomputation (second moments) are measured apart. A batch's time is
+divided among its edits.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+__all__ = ["Cost", "edits_per_second", "measured", "resident_bytes"]
+
+
+@dataclass
+class Cost:
+    """Filled in when the `measured` block ends. Bytes; None where it cannot be measured."""
+
+    seconds: float = 0.0
+    cuda_allocated: int | None = None
+    cuda_reserved: int | None = None
+    resident: int | None = None
+
+
+def edits_per_second(edits: int, seconds: float) -> float:
+    """Throughput; infinite for no time at all."""
+    return edits / seconds if seconds > 0 else float("inf")
+
+
+def resident_bytes() -> int | None:
+    """The largest resident set that this process has had, or None where it is unknown."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def measured() -> Iterator[Cost]:
+    """Time a block and read the peak memory that it needed, also if it raises."""
+    import torch
+
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    cost = Cost()
+    start = time.perf_counter()
+    try:
+        yield cost
+    finally:
+        if cuda:
+            torch.cuda.synchronize()
+            cost.cuda_allocated = torch.cuda.max_memory_allocated()
+            cost.cuda_reserved = torch.cuda.max_memory_reserved()
+        cost.seconds = time.perf_counter() - start
+        cost.resident = resident_bytes()

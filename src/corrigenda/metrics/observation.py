@@ -1,0 +1,147 @@
+"""What one probe got from the model, before and after, and the scores that follow from it.
+
+Free generation (`gen.*`, the headline; the answer is cut by `text.answer_of`):
+
+    gen.efficacy, gen.generalization     the answer contains the target as whole words
+      .begins, .em                       it begins with it; it is exactly it
+    gen.generalization_held_out          wordings that training never showed with this subject
+    gen.locality                         the same answer before and after
+    gen.portability                      the answer contains what follows from the edit
+
+Teacher-forced (`tf.*`):
+
+    tf.<axis>, tf.<axis>.ratio           every token is the argmax; share of tokens that are
+    tf.ES EM PS PM NS NM NA              the CounterFact columns (see `counterfact`)
+    tf.KL.reference_edited, ...          next-token divergence on locality probes, in nats
+
+`gen.locality+`, `tf.NS+` and so on come from CounterFact+ prompts, which name the edit in front of
+a neighborhood prompt; they are kept out of the plain scores. Scores are also given by kind, as
+`gen.locality:neighborhood`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..edit import Probe
+from .counterfact import magnitude, success
+from .teacher_forced import TeacherForced
+from .text import answer_of, begins, contains, em, preserved
+
+__all__ = ["PLUS", "Observation", "record_scores", "scores_of"]
+
+PLUS = "neighborhood+"
+"""The kind of CounterFact+ prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One probe's outputs in one state of the model.
+
+    text    the greedy continuation as decoded.
+    target  teacher-forced scores of the probe's first answer, if it has one.
+    foil    teacher-forced scores of its foil, if it has one.
+    """
+
+    text: str
+    target: TeacherForced | None = None
+    foil: TeacherForced | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"text": self.text, "target": _dump(self.target), "foil": _dump(self.foil)}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Observation:
+        return cls(row["text"], _load(row["target"]), _load(row["foil"]))
+
+
+def scores_of(
+    probe: Probe,
+    before: Observation,
+    after: Observation,
+    kl: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """All scores that one probe feeds, by name.
+
+    kl  KL(reference || edited) and KL(edited || reference) of the next token, in nats.
+    """
+    name: str = probe.axis
+    if probe.axis == "generalization" and probe.held_out:
+        name += "_held_out"
+    if probe.axis == "locality" and probe.kind == PLUS:
+        name += "+"
+    scores: dict[str, float] = {}
+    if probe.axis == "locality":
+        scores[f"gen.{name}"] = preserved(before.text, after.text)
+    else:
+        answer = answer_of(after.text)
+        scores[f"gen.{name}"] = contains(answer, probe.answers)
+        scores[f"gen.{name}.begins"] = begins(answer, probe.answers)
+        scores[f"gen.{name}.em"] = max(em(answer, alias) for alias in probe.answers)
+    if after.target is not None:
+        scores[f"tf.{name}"] = after.target.strict
+        scores[f"tf.{name}.ratio"] = after.target.ratio
+    if kl is not None:
+        plus = "+" if name.endswith("+") else ""
+        scores[f"tf.KL{plus}.reference_edited"], scores[f"tf.KL{plus}.edited_reference"] = kl
+    by_kind = {f"{score}:{probe.kind}": value for score, value in scores.items()}
+    return scores | _counterfact(probe, after) | by_kind
+
+
+def record_scores(
+    items: Iterable[tuple[Probe, Observation, Observation, tuple[float, float] | None]],
+) -> dict[str, list[float]]:
+    """The scores of all probes of one record: {name: one value per prompt}."""
+    record: dict[str, list[float]] = {}
+    for probe, before, after, kl in items:
+        for name, value in scores_of(probe, before, after, kl).items():
+            record.setdefault(name, []).append(value)
+    return record
+
+
+def _counterfact(probe: Probe, after: Observation) -> dict[str, float]:
+    """The CounterFact columns of one probe; they need a competing answer."""
+    if after.target is None or after.foil is None:
+        return {}
+    p, q = _probability(after.target), _probability(after.foil)
+    if probe.axis == "efficacy":
+        letter, end = "E", ""
+    elif probe.axis == "generalization":
+        letter, end = "P", "_held_out" if probe.held_out else ""
+    elif probe.axis == "locality" and probe.kind.startswith("neighborhood"):
+        letter, end = "N", "+" if probe.kind == PLUS else ""
+    else:
+        return {}
+    return {
+        f"tf.{letter}S{end}": success(p, q),
+        f"tf.{letter}M{end}": magnitude(p, q),
+        f"tf.{letter}A{end}": after.target.strict,
+    }
+
+
+def _probability(score: TeacherForced) -> float:
+    return math.nan if score.nonfinite else score.probability
+
+
+def _dump(score: TeacherForced | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    finite = not score.nonfinite
+    return {
+        "mean": score.mean if finite else None,
+        "total": score.total if finite else None,
+        "strict": score.strict,
+        "ratio": score.ratio,
+        "tokens": score.tokens,
+    }
+
+
+def _load(row: dict[str, Any] | None) -> TeacherForced | None:
+    if row is None:
+        return None
+    if row["mean"] is None:
+        return TeacherForced(-math.inf, -math.inf, 0.0, 0.0, row["tokens"], nonfinite=True)
+    return TeacherForced(row["mean"], row["total"], row["strict"], row["ratio"], row["tokens"])

@@ -1,0 +1,241 @@
+"""Second moments of a model's keys over text: what a closed-form editor must not disturb.
+
+C = E[k kᵀ] over the inputs k of one linear map, uncentred, at every attended token of a corpus
+(ROME, Meng et al. 2022, 2202.05262, appendix E.1). The text is the user's own file, text sampled
+from the model itself, or Atlas's corpus. Results are cached by weights, site, corpus and token
+count; partial sums are kept while they grow, so an interrupted computation resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ..cache import read_tensors, write_tensors
+from ..errors import DataError, InputError
+from ..model import Site
+from ..numerics.moments import SecondMoment
+from .hooks import captured, stopping
+from .text import TextModel
+
+__all__ = ["Corpus", "Statistics", "corpus_for", "second_moments"]
+
+Progress = Callable[[int, int], None]
+"""Called with (tokens so far, tokens wanted)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Text to average over. `digest` names its content; `texts` yields it from the start."""
+
+    name: str
+    digest: str
+    texts: Callable[[], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Second moments of some sites and where they came from."""
+
+    moments: dict[Site, SecondMoment]
+    source: str
+    tokens: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def provenance(self) -> dict[str, object]:
+        return {"source": self.source, "tokens": self.tokens}
+
+
+def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
+    """The corpus that a source names: "auto", "atlas", "samples", or the path of a text file.
+
+    "auto" is Atlas's corpus for Atlas models and samples from the model itself for others.
+    Raises `DataError` when the file is missing, not text, or empty.
+    """
+    if source == "auto":
+        source = "atlas" if model.id.startswith("atlas") else "samples"
+    if source == "atlas":
+        from .. import atlas
+
+        return Corpus(f"atlas:{seed}", f"atlas:{seed}", lambda: atlas.corpus(seed=seed))
+    if source == "samples":
+        name = f"samples:{seed}"
+        return Corpus(name, name, lambda: samples(model, seed=seed))
+    path = Path(source)
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8")
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no corpus file {source!r}. Give a UTF-8 text file, or one of "
+            "auto, samples, atlas, identity."
+        ) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"The corpus {source!r} cannot be read as UTF-8 text: {error}.") from None
+    if not text.strip():
+        raise DataError(f"The corpus {source!r} is empty. Give a file with some text in it.")
+    digest = hashlib.sha256(content).hexdigest()
+    return Corpus(path.name, digest, lambda: _paragraphs(text))
+
+
+def _paragraphs(text: str, size: int = 2000) -> Iterator[str]:
+    """Pieces of about `size` characters, cut at line ends where there are any."""
+    piece: list[str] = []
+    length = 0
+    for line in text.splitlines(keepends=True):
+        for at in range(0, len(line), size):
+            part = line[at : at + size]
+            piece.append(part)
+            length += len(part)
+            if length >= size:
+                yield "".join(piece)
+                piece, length = [], 0
+    if length:
+        yield "".join(piece)
+
+
+@torch.no_grad()
+def samples(model: TextModel, *, seed: int, length: int = 64, rows: int = 32) -> Iterator[str]:
+    """Text sampled from the model itself (temperature 1), endlessly, the same for a seed."""
+    tokenizer = model.tokenizer
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        raise InputError(
+            f"{model.id} has no BOS or EOS token to sample text from. Pass a text file as corpus."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        ids = torch.full((rows, 1), start, device=model.device)
+        past = None
+        for _ in range(length):
+            out = model.module(input_ids=ids[:, -1:] if past is not None else ids,
+                               past_key_values=past, use_cache=True)
+            past = out.past_key_values
+            probabilities = out.logits[:, -1].float().softmax(-1).cpu()
+            new = torch.multinomial(probabilities, 1, generator=generator)
+            ids = torch.cat([ids, new.to(ids.device)], 1)
+        yield from tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+@torch.no_grad()
+def second_moments(
+    model: TextModel,
+    sites: Iterable[Site],
+    *,
+    source: str = "auto",
+    tokens: int = 100_000,
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Statistics:
+    """C at each site, from the cache or by running text through the model up to the last site.
+
+    tokens  number of tokens to average over; fewer if the text ends before. At least as many as
+            the site's input size are needed, or C has no inverse.
+    source  see `corpus_for`; or "identity", which uses no text and is warned about.
+
+    Raises `InputError` when the text has too few tokens. The pristine weights are used, whatever
+    is live.
+    """
+    sites = sorted(set(sites), key=lambda s: (s.layer, s.module))
+    started = time.perf_counter()
+    sizes = {site: model.weight(site).shape[1] for site in sites}
+    if source == "identity":
+        message = (
+            "Second moments are replaced by the identity: the edit does not know which keys are "
+            "common, and other answers will move more. Pass a corpus to use real statistics."
+        )
+        moments = {site: SecondMoment.identity(sizes[site]) for site in sites}
+        return Statistics(moments, "identity", 0, 0.0, (message,))
+    corpus = corpus_for(model, source, seed=seed)
+    weights = model.weights_hash()
+    keys = {
+        site: f"moment-{_digest(weights, site.module, corpus.digest, str(tokens))}"
+        for site in sites
+    }
+    found: dict[Site, SecondMoment] = {}
+    for site in sites:
+        if (stored := read_tensors(keys[site])) is not None:
+            found[site] = SecondMoment(stored["total"], int(stored["count"]))
+    missing = [site for site in sites if site not in found]
+    if missing:
+        with model.live.suspended(), model.frozen():
+            found.update(_collect(model, missing, corpus, tokens, batch_size, keys, progress))
+    for site in sites:
+        if found[site].count < sizes[site]:
+            raise InputError(
+                f"The corpus {corpus.name} has {found[site].count} tokens, but the keys at "
+                f"{site.module} have {sizes[site]} entries: at least that many tokens are needed, "
+                "better ten times as many. Give more text, or use 'identity' and accept worse "
+                "locality."
+            )
+    count = min(m.count for m in found.values())
+    return Statistics(found, corpus.name, count, time.perf_counter() - started)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _collect(
+    model: TextModel,
+    sites: list[Site],
+    corpus: Corpus,
+    tokens: int,
+    batch_size: int,
+    keys: dict[Site, str],
+    progress: Progress | None,
+) -> dict[Site, SecondMoment]:
+    """Stream texts until `tokens` are seen. Every so often the sums so far are stored together
+    with the number of batches in them, and a later call goes on from there."""
+    partial = f"partial-{_digest(*(keys[s] for s in sites))}"
+    stored = read_tensors(partial)
+    start = int(stored["batches"]) if stored else 0
+    sums = {
+        site: SecondMoment(stored[f"total.{j}"], int(stored["count"]))
+        if stored
+        else SecondMoment.zero(model.weight(site).shape[1])
+        for j, site in enumerate(sites)
+    }
+    limit = getattr(model.module.config.get_text_config(), "max_position_embeddings", None) or 512
+    saved = time.monotonic()
+    batches = _batches(corpus.texts(), batch_size)
+    reads = {str(j): (model.linear(site), "input") for j, site in enumerate(sites)}
+    for number, texts in enumerate(batches):
+        have = sums[sites[0]].count
+        if have >= tokens:
+            break
+        if number < start:
+            continue
+        rows = model.batch([model.ids(t)[: min(limit, 512)] for t in texts], side="right")
+        mask = rows.mask.bool()
+        with captured(reads) as inputs, stopping(model.linear(sites[-1])):
+            model.forward(rows)
+        for j, site in enumerate(sites):
+            x = inputs[str(j)].reshape(*mask.shape, -1)[mask]
+            sums[site] = sums[site].plus(x[: tokens - have])
+        if progress is not None:
+            progress(min(sums[sites[0]].count, tokens), tokens)
+        if time.monotonic() - saved > 30:
+            saved = time.monotonic()
+            tensors = {f"total.{j}": sums[site].total for j, site in enumerate(sites)}
+            counts = {"count": sums[sites[0]].count, "batches": number + 1}
+            write_tensors(partial, tensors | {k: torch.tensor(v) for k, v in counts.items()})
+    for site in sites:
+        total, count = sums[site].total.cpu(), sums[site].count
+        sums[site] = SecondMoment(total, count)
+        write_tensors(keys[site], {"total": total, "count": torch.tensor(count)})
+    return sums
+
+
+def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = (t for t in texts if t.strip())
+    while chunk := list(islice(iterator, size)):
+        yield chunk

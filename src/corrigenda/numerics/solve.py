@@ -1,0 +1,163 @@
+"""One solver behind most closed-form editors.
+
+With keys K (i, n), wanted output changes R (o, n) and a preservation matrix M (i, i) > 0, the
+minimiser of  ‖Δ K - R‖² + tr(Δ M Δᵀ)  is
+
+    Δ = R Kᵀ (M + K Kᵀ)⁻¹ = R (I + Kᵀ M⁻¹ K)⁻¹ Kᵀ M⁻¹                      (Woodbury)
+
+The second form costs one solve with a factorisation of M, which is computed once per layer, and
+an n x n system. Its limit for M -> 0 in scale meets ΔK = R exactly:
+
+    Δ = R (Kᵀ M⁻¹ K)⁻¹ Kᵀ M⁻¹
+
+Everything is float64; deltas come out as factors u (o, n), v (n, i).
+
+Sources: ROME (Meng et al. 2022, 2202.05262), MEMIT (Meng et al. 2022, 2210.07229), EMMET (Gupta et
+al. 2024, 2403.14236), AlphaEdit (Fang et al. 2024, 2410.02355).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Factor", "Update", "equality", "null_space", "ridge", "ridge_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A solved change Δ = u v. u: (o, n), v: (n, i), float64. condition: of the n x n system."""
+
+    u: Tensor
+    v: Tensor
+    condition: float
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.u @ self.v
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Cholesky factor of a symmetric positive (semi-)definite matrix, with the jitter it took.
+
+    lower   (i, i) float64, M + jitter·I = lower lowerᵀ.
+    jitter  0 unless M was singular to working precision.
+    """
+
+    lower: Tensor
+    jitter: float = 0.0
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Factor:
+        """Factor M (i, i); adds the smallest of a few multiples of its mean diagonal if needed.
+
+        Raises `ValueError` if M is not finite or indefinite beyond repair.
+        """
+        matrix = matrix.double()
+        if not bool(torch.isfinite(matrix).all()):
+            raise ValueError("The matrix to factor is not finite.")
+        scale = float(matrix.diagonal().mean().clamp_min(1e-300))
+        for share in (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
+            shifted = matrix if share == 0 else matrix + share * scale * torch.eye(
+                len(matrix), dtype=matrix.dtype, device=matrix.device
+            )
+            lower, info = torch.linalg.cholesky_ex(shifted)
+            if int(info) == 0:
+                return cls(lower, share * scale)
+        raise ValueError("The matrix to factor is not positive definite.")
+
+    def solve(self, right: Tensor) -> Tensor:
+        """M⁻¹ right, (i, n)."""
+        return torch.cholesky_solve(right.double(), self.lower)
+
+
+def ridge(keys: Tensor, residuals: Tensor, preserve: Factor, weight: float = 1.0) -> Update:
+    """argmin ‖ΔK - R‖² + weight · tr(Δ M Δᵀ).
+
+    keys (i, n), residuals (o, n), preserve: factor of M (i, i). With weight λ and M = C this is
+    MEMIT's update  Δ = R Kᵀ (λC + KKᵀ)⁻¹.
+    """
+    keys, residuals = keys.double(), residuals.double()
+    solved = preserve.solve(keys) / weight  # M⁻¹K / λ, (i, n)
+    small = keys.T @ solved
+    small.diagonal().add_(1.0)
+    v = torch.linalg.solve(small, solved.T)
+    return Update(residuals, v, _condition(small))
+
+
+def equality(
+    keys: Tensor, residuals: Tensor, preserve: Factor, *, weight: float = 1.0, damping: float = 0.0
+) -> Update:
+    """argmin tr(Δ M Δᵀ) subject to ΔK = R.
+
+    keys (i, n), residuals (o, n). One key gives ROME's Δ = r (M⁻¹k)ᵀ / (kᵀM⁻¹k); several give
+    EMMET. damping ε adds εI to the n x n system of weight · M, which trades exactness for
+    stability and makes the result that of `ridge` with weight ε · weight.
+
+    Raises `ValueError` when keys are linearly dependent and damping is 0.
+    """
+    keys, residuals = keys.double(), residuals.double()
+    solved = preserve.solve(keys) / weight
+    small = keys.T @ solved
+    condition = _condition(small)
+    if damping == 0 and not condition < 1e12:
+        raise ValueError(
+            f"The {keys.shape[1]} keys are linearly dependent (condition {condition:.1e}): two "
+            "edits share a subject and a prompt. Remove one, or use damping > 0."
+        )
+    small.diagonal().add_(damping)
+    return Update(residuals, torch.linalg.solve(small, solved.T), condition)
+
+
+def ridge_in(
+    basis: Tensor, keys: Tensor, residuals: Tensor, weight: float, past: Tensor | None = None
+) -> Update:
+    """Ridge regression inside the span of orthonormal columns U (i, m): Δ = Δ U Uᵀ.
+
+    Δ = R K̂ᵀ (K̂K̂ᵀ + K̂_pK̂_pᵀ + weight·I)⁻¹ Uᵀ   with K̂ = UᵀK. past: (i, p) keys of earlier edits,
+    which the update should not move. weight > 0. This is AlphaEdit with P = UUᵀ.
+    """
+    basis, residuals = basis.double(), residuals.double()
+    inside = basis.T @ keys.double()
+    behind = basis.T @ past.double() if past is not None else inside[:, :0]
+    whole = torch.cat([behind, inside], 1)  # (m, p + n): past keys want no change
+    m, n = inside.shape
+    if whole.shape[1] < m:
+        small = whole.T @ whole
+        small.diagonal().add_(weight)
+        v = torch.linalg.solve(small, whole.T)[-n:]
+    else:
+        small = whole @ whole.T
+        small.diagonal().add_(weight)
+        v = torch.linalg.solve(small, inside).T
+    return Update(residuals, v @ basis.T, _condition(small))
+
+
+def null_space(
+    moment: Tensor, *, threshold: float | None = None, energy: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Eigenvectors of C (i, i) with small eigenvalues: directions that ordinary keys rarely take.
+
+    threshold  keep eigenvalues below this absolute value (AlphaEdit's rule).
+    energy     drop the leading directions that hold this share of the trace; keeps the rest.
+    Exactly one of the two. Returns U₀ (i, m) with orthonormal columns, and all eigenvalues (i,).
+    """
+    if (threshold is None) == (energy is None):
+        raise ValueError("Give either threshold or energy.")
+    values, vectors = torch.linalg.eigh(moment.double())
+    values = values.clamp_min(0)
+    if threshold is not None:
+        keep = values < threshold
+    else:
+        share = values.flip(0).cumsum(0).flip(0) / values.sum()  # held by this one and all larger
+        keep = share > energy
+    return vectors[:, keep], values
+
+
+def _condition(matrix: Tensor) -> float:
+    values = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+    low, high = float(values[0]), float(values[-1])
+    return high / low if low > 0 else float("inf")
