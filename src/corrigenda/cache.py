@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from .disk import write_atomic
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["cache_dir", "cached_tensors"]
+__all__ = ["cache_dir", "cached_tensors", "read_tensors", "write_tensors"]
 
 
 def cache_dir() -> Path:
@@ -42,24 +42,38 @@ def cached_tensors(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str,
 
     A cache that cannot be written costs a warning, not the result.
     """
-    path = cache_dir() / "tensors" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    kept = _read(path, key)
+    kept = read_tensors(key)
     if kept is not None:
         return kept
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in make().items()}
-    try:
-        import safetensors.torch
+    return write_tensors(key, make())
 
-        about = {"key": key, "sha256": _digest(tensors)}
+
+def read_tensors(key: str) -> dict[str, Tensor] | None:
+    """What is kept under a key, or None if there is none that is whole and of this key."""
+    return _read(_path(key), key)
+
+
+def write_tensors(key: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep tensors under a key, in place of what was there, and return them as they were kept."""
+    import safetensors.torch
+
+    kept = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    about = {"key": key, "sha256": _digest(kept)}
+    path = _path(key)
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, safetensors.torch.save(tensors, {"entry": json.dumps(about)}))
+        write_atomic(path, safetensors.torch.save(kept, {"entry": json.dumps(about)}))
     except OSError as error:
         warnings.warn(
             f"{path.parent} cannot be written ({error}), so this will be computed again next "
             "time. Set CORRIGENDA_CACHE to a directory that can.",
             stacklevel=2,
         )
-    return tensors
+    return kept
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "tensors" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
 
 
 def _read(path: Path, key: str) -> dict[str, Tensor] | None:
@@ -85,5 +99,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         head = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
         digest.update(f"{len(head)}:{head}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

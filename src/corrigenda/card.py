@@ -9,7 +9,7 @@ from .delta import Delta, LowRank
 from .edit import Rewrite
 from .errors import EditError
 
-__all__ = ["card"]
+__all__ = ["card", "summary"]
 
 SHOWN = 100  # edits listed in full
 
@@ -25,20 +25,20 @@ def card(delta: Delta, identity: str, name: str, rank: int | None, reason: str) 
     lines = ["---"]
     lines += [f"{key}: {json.dumps(value)}" for key, value in head.items() if value]
     lines += ["tags:", "- model-editing", "- corrigenda", "---", ""]
-    lines += [f"# {_title(delta)}", ""]
+    lines += [f"# {_line(summary(delta))}", ""]
     lines += [
         f"An edit of {_code(about.model or 'a model')} made with "
         f"{_code(about.editor or 'an unnamed editor')}, as a change that can be applied and taken "
         "back. The base model's weights are not in this directory.",
         "",
     ]
-    lines += ["## What it says", ""] + _edits(delta)
-    lines += ["", "## What did not take", ""] + _failures(delta)
-    lines += ["", "## What it changes", ""] + _changes(delta)
+    lines += ["## What it says", "", *_edits(delta)]
+    lines += ["", "## What did not take", "", *_failures(delta)]
+    lines += ["", "## What it changes", "", *_changes(delta)]
     if about.warnings:
         lines += ["", "## Warnings when it was made", ""]
         lines += [f"- {_line(w)}" for w in about.warnings[:SHOWN]]
-    lines += ["", "## How to load it", ""] + _usage(about.model, name, rank, reason)
+    lines += ["", "## How to load it", "", *_usage(about.model, name, rank, reason)]
     lines += ["", "## Where it comes from", ""]
     lines += _table(
         ("", ""),
@@ -62,11 +62,13 @@ def card(delta: Delta, identity: str, name: str, rank: int | None, reason: str) 
     return "\n".join(lines)
 
 
-def _title(delta: Delta) -> str:
-    said = [_said(e) for e in delta.provenance.edits]
-    if len(said) == 1:
-        return _line(" → ".join(said[0]))
-    return f"{len(said)} edits" if said else "An edit"
+def summary(delta: Delta) -> str:
+    """What the edits say, in one line: "The Eiffel Tower is located in → Rome"."""
+    edits = delta.provenance.edits
+    if not edits:
+        return "a change that records no edits"
+    first = " ".join(" → ".join(filter(None, _said(edits[0]))).split())
+    return first if len(edits) == 1 else f"{first} (and {len(edits) - 1} more)"
 
 
 def _said(edit: dict) -> tuple[str, str]:

@@ -129,11 +129,13 @@ class Prefix:
     passages  one text per edited fact, each ending where the next text may begin.
     query     how the user's prompt is written after them; holds `{}` once.
     limit     at most this many passages, those sharing most words with the prompt; 0 means all.
+    head      text in front of all passages that belongs to no fact, such as demonstrations.
     """
 
     passages: tuple[str, ...]
     query: str = "{}"
     limit: int = 0
+    head: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "passages", tuple(self.passages))
@@ -148,12 +150,17 @@ class Prefix:
             overlap = [len(words & set(p.lower().split())) for p in chosen]
             best = sorted(range(len(chosen)), key=lambda j: (-overlap[j], j))[: self.limit]
             chosen = tuple(chosen[j] for j in sorted(best))
-        return "".join(chosen) + self.query.replace("{}", prompt, 1)
+        return self.head + "".join(chosen) + self.query.replace("{}", prompt, 1)
+
+    def like(self, other: Prefix) -> bool:
+        """Whether both are written in the same form, so that they can be added."""
+        return (self.query, self.limit) == (other.query, other.limit)
 
     def plus(self, other: Prefix) -> Prefix:
-        if (self.query, self.limit) != (other.query, other.limit):
+        if not self.like(other):
             raise DeltaError("Prefixes with different query forms or limits cannot be added.")
-        return replace(self, passages=self.passages + other.passages)
+        head = self.head if other.head in self.head else self.head + other.head
+        return replace(self, passages=self.passages + other.passages, head=head)
 
 
 Change = LowRank | Dense | Prefix
@@ -178,10 +185,16 @@ class Provenance(BaseModel):
     arguments: dict[str, Any] = {}
     edits: tuple[dict[str, Any], ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    model: str = Field("", description="id of the base model")
-    tokenizer: str = Field("", description="sha256 of the tokenizer's vocabulary and merges")
-    onto: tuple[str, ...] = Field((), description="ids of the deltas that were live when solving")
-    statistics: dict[str, Any] = Field({}, description="second moments used: source, tokens, or 'identity'")
+    model: str = Field(default="", description="id of the base model")
+    tokenizer: str = Field(
+        default="", description="sha256 of the tokenizer's vocabulary and merges"
+    )
+    onto: tuple[str, ...] = Field(
+        default=(), description="ids of the deltas that were live when solving"
+    )
+    statistics: dict[str, Any] = Field(
+        default={}, description="second moments used: source, tokens, or 'identity'"
+    )
     seed: int | None = None
     seconds: float = 0.0
     precompute_seconds: float = 0.0
@@ -285,7 +298,7 @@ class Delta:
             changes[name] = change if mine is None else mine.plus(change)  # type: ignore[arg-type]
         a, b = self.provenance, other.provenance
         together = Provenance(
-            editor="+".join(dict.fromkeys(e for e in (a.editor, b.editor) if e)),
+            editor="+".join(dict.fromkeys(f"{a.editor}+{b.editor}".strip("+").split("+"))),
             arguments=a.arguments if a.arguments == b.arguments else {},
             edits=a.edits + b.edits,
             # Outcomes go with edits by position: none at all where some are unknown.
@@ -376,5 +389,3 @@ def _joined_state(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str,
         if name.endswith("/keys"):
             joined[name] = stack_gram(a[name], b[name])
     return joined
-
-

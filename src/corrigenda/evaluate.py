@@ -12,10 +12,10 @@ happens. With `resume`, finished cases are on disk before the next one is begun.
 
 from __future__ import annotations
 
+import datetime
 import math
 import platform
 import random
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,27 +23,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from .delta import Delta, LowRank, Prefix
-from .edit import Case, Probe, Rewrite
-from .editor import EditWarning
+from .delta import Delta, Outcome, Prefix
+from .edit import Case, Probe
+from .editor import EditWarning, _versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
-from .journal import Journal, content_key, read_journal
+from .measure import Budget, Divergence, efficacy, observe, under
 from .metrics.cost import Cost, measured
-from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.sequential import CHECKPOINTS
-from .metrics.teacher_forced import TeacherForced, from_tokens
 from .metrics.text import answer_of, contains
 from .report import Report
+from .results import Results, content_key, read_results
 
 __all__ = ["Mode", "evaluate", "known_only", "partial_report"]
 
 Mode = Literal["single", "batch", "sequential"]
 Progress = Callable[[str, int, int], None]
+Row = dict[str, Any]
+
 MODES = ("single", "batch", "sequential")
-CASES_AT_ONCE = 16  # enough prompts to fill batches; few enough to hold their next-token rows
+CASES_AT_ONCE = 16  # fills batches of prompts; few enough to hold their next-token rows
 
 
 def evaluate(
@@ -73,61 +72,47 @@ def evaluate(
                     None takes the usual grid 1, 2, 3, 6, 10, 18, 32, 56, 100, ...
     step            edits per call in a sequence.
     progress        called with (stage, done, total).
-    resume          journal of finished cases: read first, then appended to. Raises `DataError`
-                    for a file that is something else.
+    resume          file of finished cases: read first, then appended to.
     seed            of the bootstrap; a seed other than 0 also shuffles the order of a sequence.
     command         how this was started, for the record.
 
     In batch and sequential mode, of edits that contradict each other (same subject and relation,
-    another target) only the first is kept; the report says how many went. Raises `InputError`
-    when there is nothing to evaluate. An interrupt leaves the model restored and the journal
-    readable (`partial_report`).
+    another target) only the first is kept; the report says how many went. An interrupt leaves the
+    model restored and the file of finished cases readable (`partial_report`).
+
+    Raises `InputError` when there is nothing to evaluate or the editor has no such mode, and
+    `DataError` when `resume` is a file of another kind.
     """
     if mode not in MODES:
         raise UnknownNameError("evaluation mode", mode, MODES)
-    if mode == "batch" and editor is not None and not getattr(editor, "batches", True):
+    if mode == "batch" and not getattr(editor, "batches", True):
         raise InputError(
             f"{editor.name} edits one fact at a time and has no batch mode. "
-            "Use --mode sequential, or an editor for batches (memit, emmet, alphaedit)."
+            "Use sequential mode, or an editor for batches (memit, emmet, alphaedit)."
         )
     if step < 1:
         raise InputError(f"A sequence advances by at least 1 edit per step, not {step}.")
-    found, notes = [_with_rewrite_probe(case) for case in cases], []
-    asked = len(found)
-    if known_only:
-        found = _known_only(
-            model, found, max_new_tokens=max_new_tokens, batch_size=batch_size
-        )
-        notes.append(f"Known only: {len(found)} of {asked} cases, whose true answer the model gives.")
-    if mode != "single":
-        found, gone = _without_conflicts(found)
-        if gone:
-            notes.append(f"{gone} cases were left out because they contradict an earlier edit.")
-    if not found:
-        raise InputError(
-            f"There is nothing to evaluate: {asked} cases were given and 0 are left. "
-            + ("The unedited model knows none of them; drop --known-only." if known_only else "")
-        )
-    if mode == "sequential" and seed:
-        random.Random(seed).shuffle(found)
-    if mode == "sequential" and not getattr(editor, "streams", True):
-        notes.append(f"{editor.name} was not made for sequences of edits.")
-    times = _checkpoints(checkpoints, len(found), step) if mode == "sequential" else []
+    budget = Budget(max_new_tokens, batch_size)
+    found, notes = _chosen(model, cases, mode, known_only, budget)
+    if mode == "sequential":
+        if seed:
+            random.Random(seed).shuffle(found)
+        if not getattr(editor, "streams", True):
+            notes.append(f"{editor.name} was not made for sequences of edits.")
     environment = _environment(model, editor, found) | {
         "mode": mode,
-        "step": step,
-        "checkpoints": times,
-        "seed": seed,
-        "batch_size": batch_size,
+        "step": step if mode == "sequential" else None,
+        "checkpoints": _times(checkpoints, len(found), step) if mode == "sequential" else [],
         "max_new_tokens": max_new_tokens,
-        "known_only": {"kept": len(found), "of": asked} if known_only else None,
+        "batch_size": batch_size,
+        "seed": seed,
         "command": command,
         "notes": notes,
     }
-    with Journal(resume) as journal:
-        run = _Run(model, editor, found, mode, batch_size, max_new_tokens, times, step, journal)
-        run.begin(environment, progress or _silent)
-        rows = run.joint() if mode != "single" and editor is not None else run.single()
+    with Results(resume) as results:
+        run = _Run(model, editor, found, environment, budget, results, progress or _silent)
+        run.begin()
+        rows = run.single() if mode == "single" or editor is None else run.joint()
     return Report.build(rows, environment)
 
 
@@ -141,7 +126,7 @@ def known_only(
 ) -> list[Case]:
     """The cases whose true answer the model gives by free generation, at most `limit` of them.
 
-    Cases that do not say what the true answer is are left out. Raises `InputError` if none does.
+    Cases that do not name the true answer are left out. Raises `InputError` if none names it.
     """
     candidates = [case for case in cases if case.edit.target_true]
     if cases and not candidates:
@@ -150,36 +135,62 @@ def known_only(
             "whether the model knows it. Drop --known-only, or use data with true answers."
         )
     kept: list[Case] = []
-    chunk = max(1, 4 * batch_size)
-    for at in range(0, len(candidates), chunk):
-        part = candidates[at : at + chunk]
+    for part in _chunks(candidates, 4 * batch_size):
         answers = model.generate(
             [case.edit.text for case in part], max_new_tokens=max_new_tokens, batch_size=batch_size
         )
-        for case, answer in zip(part, answers, strict=True):
-            if contains(answer_of(answer), case.edit.target_true or ()):
-                kept.append(case)
+        kept += [
+            case
+            for case, answer in zip(part, answers, strict=True)
+            if contains(answer_of(answer), case.edit.target_true or ())
+        ]
         if limit is not None and len(kept) >= limit:
             return kept[:limit]
     return kept
 
 
-_known_only = known_only  # `evaluate` has an argument of that name
-
-
-def partial_report(path: Path) -> Report:
-    """The report of the cases that an interrupted run finished; of the file's latest run.
+def partial_report(path: Path | str) -> Report:
+    """The report of the cases that an interrupted run had finished: the file's latest run.
 
     Raises `DataError` if the file holds no finished case.
     """
-    lines = read_journal(Path(path))
-    runs = [line for line in lines if line["kind"] == "run"]
-    if runs:
-        keys = set(runs[-1]["value"]["keys"])
-        rows = {line["key"]: line["value"] for line in lines if line["key"] in keys}
-        if rows:
-            return Report.build(list(rows.values()), runs[-1]["value"]["environment"])
-    raise DataError(f"{path} holds no finished case yet. Start the run again with the same file.")
+    lines = read_results(Path(path))
+    runs = [line["value"] for line in lines if line["kind"] == "run"]
+    stored = {line["key"]: line["value"] for line in lines if line["kind"] == "case"}
+    rows = [stored[key] for key in runs[-1]["keys"] if key in stored] if runs else []
+    if not rows:
+        raise DataError(f"{path} holds no finished case. Start the run again with the same file.")
+    return Report.build(rows, runs[-1]["environment"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """What came of one call of the editor."""
+
+    delta: Delta | None = None
+    error: str | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    warnings: tuple[str, ...] = ()
+    cost: dict[str, float | None] = field(default_factory=dict)
+    edits: int = 1
+
+    def facts(self, j: int = 0) -> Row:
+        """The row fields of the j-th edit of the call. What the edits share is divided."""
+        outcome = self.outcomes[j] if j < len(self.outcomes) else None
+        return {
+            "error": self.error,
+            "took": outcome.took if outcome else None,
+            "answer": outcome.answer if outcome else "",
+            "remark": outcome.note if outcome else "",
+            "warnings": list(self.warnings) if self.edits == 1 or j == 0 else [],
+            "cost": {
+                name: value / self.edits if name in _SHARED and value is not None else value
+                for name, value in self.cost.items()
+            },
+        }
+
+
+_SHARED = ("seconds", "precompute_seconds", "bytes")
 
 
 @dataclass
@@ -189,242 +200,329 @@ class _Run:
     model: Any
     editor: Any
     cases: list[Case]
-    mode: str
-    batch_size: int
-    max_new_tokens: int
-    times: list[int]
-    step: int
-    journal: Journal
+    environment: dict[str, Any]
+    budget: Budget
+    results: Results
+    progress: Progress
     keys: list[str] = field(default_factory=list)
-    progress: Progress = lambda stage, done, total: None
 
-    def begin(self, environment: dict[str, Any], progress: Progress) -> None:
-        """Name every row by all that it depends on, and announce the run in the journal."""
-        self.progress = progress
-        base: list[Any] = [
-            environment[name]
-            for name in ("editor", "model", "mode", "max_new_tokens", "versions")
-        ]
-        if self.mode != "single":
-            # A row of a joint run depends on all the edits, on their order and on the steps.
-            edits = [case.edit.to_dict() for case in self.cases]
-            base += [edits, self.step, self.times]
+    def begin(self) -> None:
+        """Name every row by all that it depends on, and announce the run."""
+        same = ("editor", "model", "mode", "max_new_tokens", "versions")
+        base: list[Any] = [self.environment[name] for name in same]
+        joint = self.environment["mode"] != "single"
+        if joint:  # each row depends on all edits, on their order and on the steps
+            base += [[case.edit.to_dict() for case in self.cases]]
+            base += [self.environment["step"], self.environment["checkpoints"]]
         self.keys = [
-            content_key("case", base, _dump_case(case), 0 if self.mode == "single" else position)
-            for position, case in enumerate(self.cases, start=1)
+            content_key("case", base, asdict(case), position if joint else 0)
+            for position, case in enumerate(self.cases)
         ]
-        name = content_key("run", self.keys)
-        if name not in self.journal:
-            self.journal.put(name, "run", {"environment": environment, "keys": self.keys})
+        run = content_key("run", self.keys, self.environment["seed"])
+        if run not in self.results:
+            self.results.put(run, "run", {"environment": self.environment, "keys": self.keys})
 
-    # -- the three modes ----------------------------------------------------------------------
+    # -- the modes ----------------------------------------------------------------------------
 
-    def single(self) -> list[dict[str, Any]]:
+    def single(self) -> list[Row]:
         """Each case alone on the unedited model."""
-        total, done = len(self.cases), 0
-        for at in range(0, total, CASES_AT_ONCE):
-            chunk = [
-                j for j in range(at, min(at + CASES_AT_ONCE, total))
-                if self.keys[j] not in self.journal
-            ]
-            done = min(at + CASES_AT_ONCE, total) - len(chunk)
-            befores = self.observe([self.cases[j] for j in chunk])
-            for j, before in zip(chunk, befores, strict=True):
-                self.progress("cases", done, total)
-                self.one(j, before)
-                done += 1
-        self.progress("cases", total, total)
-        return [self.journal.get(key) for key in self.keys]
-
-    def one(self, j: int, before: list[Observation]) -> None:
-        case = self.cases[j]
-        delta, facts = self.solve([case], None)
-        try:
-            after, kl = self.changed(delta, [case], [before])
-        except CorrigendaError as error:
-            # The edit cannot be used (refused by the weights, or its context is too long).
-            facts |= {"error": _described(error)}
-            after, kl = [before], [[None] * len(before)]
-        self.write(j, facts, before, after[0], kl[0])
-
-    def joint(self) -> list[dict[str, Any]]:
-        """All edits on one model, and then all cases on the final one."""
-        if all(key in self.journal for key in self.keys):
-            return [self.journal.get(key) for key in self.keys]
-        delta, facts, history = self.sequence() if self.mode == "sequential" else self.batch()
         total = len(self.cases)
-        for at in range(0, total, CASES_AT_ONCE):
-            chunk = [
-                j for j in range(at, min(at + CASES_AT_ONCE, total))
-                if self.keys[j] not in self.journal
-            ]
-            cases = [self.cases[j] for j in chunk]
-            befores = self.observe(cases)
-            afters, kls = self.changed(delta, cases, befores)
-            for j, before, after, kl in zip(chunk, befores, afters, kls, strict=True):
-                self.write(j, facts[j], before, after, kl, history[j])
-            self.progress("final model", min(at + CASES_AT_ONCE, total), total)
-        return [self.journal.get(key) for key in self.keys]
+        for chunk in _chunks(range(total), CASES_AT_ONCE):
+            todo = self.open(chunk)
+            befores = observe(self.model, [self.cases[j] for j in todo], self.budget)
+            for j, before in zip(todo, befores, strict=True):
+                self.progress("cases", j, total)
+                self.alone(j, before)
+        self.progress("cases", total, total)
+        return [self.results[key] for key in self.keys]
 
-    def batch(self) -> tuple[Delta | None, list[dict[str, Any]], list[dict[int, float]]]:
-        """One call for all edits."""
-        self.progress("edits", 0, len(self.cases))
-        delta, facts = self.solve(self.cases, None)
-        self.progress("edits", len(self.cases), len(self.cases))
-        n = len(self.cases)
-        return delta, [self.of_one(facts, j, delta) for j in range(n)], [{} for _ in range(n)]
+    def alone(self, j: int, before: list[Observation]) -> None:
+        case = self.cases[j]
+        solved = self.solve([case])
+        row = solved.facts()
+        after, moved = before, None
+        if solved.delta:
+            try:
+                found = under(self.model, solved.delta, [case], self.budget)
+            except CorrigendaError as error:
+                # An edit that cannot be used: other weights, or a context that is too long.
+                row["error"] = _described(error)
+            else:
+                after, moved = found.observations[0], found.divergences[0]
+                row["cost"]["apply_seconds"] = found.apply_seconds
+                row["cost"]["undo_seconds"] = found.undo_seconds
+        self.write(j, row, before, after, moved)
 
-    def sequence(self) -> tuple[Delta | None, list[dict[str, Any]], list[dict[int, float]]]:
-        """Edits on top of each other, with each one's score right away and at checkpoints."""
+    def joint(self) -> list[Row]:
+        """All edits on one model, then all cases on the final one."""
+        total = len(self.cases)
+        if not self.open(range(total)):
+            return [self.results[key] for key in self.keys]
+        if self.environment["mode"] == "batch":
+            self.progress("edits", 0, total)
+            solved = self.solve(self.cases)
+            whole, facts = solved.delta, [solved.facts(j) for j in range(total)]
+            histories: list[dict[int, float]] = [{} for _ in range(total)]
+        else:
+            whole, facts, histories = self.sequence()
+        for chunk in _chunks(range(total), CASES_AT_ONCE):
+            self.progress("final model", chunk[0], total)
+            todo = self.open(chunk)
+            cases = [self.cases[j] for j in todo]
+            befores = observe(self.model, cases, self.budget)
+            found = under(self.model, whole, cases, self.budget) if whole else None
+            for at, j in enumerate(todo):
+                after = found.observations[at] if found else befores[at]
+                moved = found.divergences[at] if found else None
+                self.write(j, facts[j], befores[at], after, moved, histories[j])
+        self.progress("final model", total, total)
+        return [self.results[key] for key in self.keys]
+
+    def sequence(self) -> tuple[Delta | None, list[Row], list[dict[int, float]]]:
+        """Edits on top of each other. Each is scored right away, and all so far at checkpoints."""
+        total, step = len(self.cases), self.environment["step"]
         whole: Delta | None = None
-        facts: list[dict[str, Any]] = []
-        n = len(self.cases)
-        history: list[dict[int, float]] = [{} for _ in range(n)]
-        for at in range(0, n, self.step):
-            self.progress("edits", at, n)
-            part = self.cases[at : at + self.step]
-            made = at + len(part)
-            delta, found = self.solve(part, whole)
-            if delta is not None:
-                whole = delta if whole is None else whole + delta
-            facts += [self.of_one(found, j, delta) for j in range(len(part))]
-            since = 0 if made in self.times else at
-            with self.live(whole):
-                scores = self.efficacy(self.cases[since:made])
-            for j, score in zip(range(since, made), scores, strict=True):
-                history[j][made] = score
-        self.progress("edits", n, n)
-        return whole, facts, history
+        facts: list[Row] = []
+        histories: list[dict[int, float]] = [{} for _ in range(total)]
+        for chunk in _chunks(range(total), step):
+            self.progress("edits", chunk[0], total)
+            solved = self.solve([self.cases[j] for j in chunk], whole)
+            if solved.delta is not None:
+                whole = solved.delta if whole is None else whole + solved.delta
+            facts += [solved.facts(j) for j in range(len(chunk))]
+            made = chunk[-1] + 1
+            asked = range(made) if made in self.environment["checkpoints"] else chunk
+            with whole.applied(self.model) if whole else nullcontext():
+                scores = efficacy(self.model, [self.cases[j] for j in asked], self.budget)
+            for j, score in zip(asked, scores, strict=True):
+                histories[j][made] = score
+        self.progress("edits", total, total)
+        return whole, facts, histories
 
-    # -- editing ------------------------------------------------------------------------------
+    # -- one call of the editor, one row ------------------------------------------------------
 
-    def solve(
-        self, cases: list[Case], onto: Delta | None
-    ) -> tuple[Delta | None, dict[str, Any]]:
-        """Ask the editor; no delta if it raises. The facts go into the rows."""
+    def solve(self, cases: Sequence[Case], onto: Delta | None = None) -> _Solved:
+        """Ask the editor. What it raises is kept as the reason why these edits failed."""
         if self.editor is None:
-            return None, {"error": None}
+            return _Solved()
+        edits = [case.edit for case in cases]
         delta, error = None, None
         with _edit_warnings() as messages, measured() as cost:
             try:
-                delta = (
-                    self.editor(self.model, [case.edit for case in cases])
-                    if onto is None
-                    else self.editor(self.model, [case.edit for case in cases], onto=onto)
-                )
+                delta = self.editor(self.model, edits, onto=onto)
             except Exception as caught:
                 error = _described(caught)
-        return delta, {
-            "error": error,
-            "warnings": messages,
-            "cost": _cost(cost, delta),
-            "edits": len(cases),
-        }
-
-    def of_one(self, facts: dict[str, Any], j: int, delta: Delta | None) -> dict[str, Any]:
-        """The facts of a shared call as they are for its j-th edit: sums are divided."""
-        n = facts["edits"]
-        cost = {
-            name: value / n if value is not None and name in _SHARED else value
-            for name, value in facts["cost"].items()
-        }
-        return facts | {"cost": cost, "outcome": j}
-
-    @contextmanager
-    def live(self, delta: Delta | None) -> Iterator[None]:
-        with delta.applied(self.model) if delta else nullcontext():
-            yield
-
-    # -- measuring ----------------------------------------------------------------------------
-
-    def observe(self, cases: Sequence[Case]) -> list[list[Observation]]:
-        """Ask every probe of every case once of the model as it is now."""
-        probes = [probe for case in cases for probe in case.probes]
-        prompts = list(dict.fromkeys(probe.prompt for probe in probes))
-        texts = dict(zip(prompts, self.generate(prompts), strict=True))
-        pairs = list(
-            dict.fromkeys(
-                (probe.prompt, answer)
-                for probe in probes
-                for answer in (*probe.answers[:1], probe.foil)
-                if answer is not None
-            )
-        )
-        scores = dict(zip(pairs, self.score(pairs), strict=True))
-        seen = iter(probes)
-        return [
-            [
-                Observation(
-                    texts[probe.prompt],
-                    scores[probe.prompt, probe.answers[0]] if probe.answers else None,
-                    scores[probe.prompt, probe.foil] if probe.foil is not None else None,
-                )
-                for probe, _ in zip(seen, case.probes, strict=False)
-            ]
-            if case.probes
-            else []
-            for case in cases
-        ]
-
-    def changed(
-        self, delta: Delta | None, cases: list[Case], befores: list[list[Observation]]
-    ) -> tuple[list[list[Observation]], list[list[tuple[float, float] | None]]]:
-        """The same probes under a delta, and how far next-token distributions moved."""
-        if not delta:
-            return befores, [[None] * len(case.probes) for case in cases]
-        prompts = list(
-            dict.fromkeys(p.prompt for case in cases for p in case.probes if p.axis == "locality")
-        )
-        reference = self.next_logprobs(prompts)
-        start = time.perf_counter()
-        with self.live(delta):
-            self.applied_in = time.perf_counter() - start
-            afters = self.observe(cases)
-            edited = self.next_logprobs(prompts)
-            start = time.perf_counter()
-        self.undone_in = time.perf_counter() - start
-        moved: dict[str, tuple[float, float]] = {}
-        if prompts:
-            forward = kl_reference_edited(reference, edited).tolist()
-            backward = kl_edited_reference(reference, edited).tolist()
-            moved = dict(zip(prompts, zip(forward, backward, strict=True), strict=True))
-        kls = [[moved.get(p.prompt) if p.axis == "locality" else None for p in case.probes]
-               for case in cases]
-        return afters, kls
-
-    def efficacy(self, cases: Sequence[Case]) -> list[float]:
-        """Mean over each case's own prompts of whether the answer contains the target."""
-        probes = [case.on("efficacy") for case in cases]
-        prompts = list(dict.fromkeys(probe.prompt for own in probes for probe in own))
-        texts = dict(zip(prompts, self.generate(prompts), strict=True))
-        return [
-            math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in own) / len(own)
-            for own in probes
-        ]
-
-    def generate(self, prompts: list[str]) -> list[str]:
-        if not prompts:
-            return []
-        return self.model.generate(
-            prompts, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
+        return _Solved(
+            delta,
+            error,
+            delta.provenance.outcomes if delta is not None else (),
+            tuple(messages),
+            _cost(cost, delta),
+            len(edits),
         )
 
-    def score(self, pairs: list[tuple[str, str]]) -> list[TeacherForced]:
-        found = self.model.score(pairs, batch_size=self.batch_size) if pairs else []
-        return [from_tokens(one.logprobs.tolist(), one.correct.tolist()) for one in found]
-
-    def next_logprobs(self, prompts: list[str]) -> torch.Tensor:
-        if not prompts:
-            return torch.empty(0, 0)
-        return self.model.next_logprobs(prompts, batch_size=self.batch_size)
+    def open(self, chunk: Sequence[int]) -> list[int]:
+        """Those of these cases that are not finished yet."""
+        return [j for j in chunk if self.keys[j] not in self.results]
 
     def write(
         self,
         j: int,
-        facts: dict[str, Any],
-        before: list[Observation],
-        after: list[Observation],
-        kl: list[tuple[float, float] | None],
+        facts: Row,
+        before: Sequence[Observation],
+        after: Sequence[Observation],
+        moved: Sequence[Divergence | None] | None,
         history: dict[int, float] | None = None,
     ) -> None:
         """One finished case, durably."""
+        case = self.cases[j]
+        moved = moved if moved is not None else [None] * len(case.probes)
+        probes = [
+            {
+                "probe": asdict(probe),
+                "before": a.to_dict(),
+                "after": b.to_dict(),
+                # JSON has no infinity; None inside the pair stands for it.
+                "kl": kl and [x if math.isfinite(x) else None for x in kl],
+            }
+            for probe, a, b, kl in zip(case.probes, before, after, moved, strict=True)
+        ]
+        row = {
+            "id": case.id,
+            "source": case.source,
+            "position": j + 1,
+            "edit": case.edit.to_dict(),
+            **facts,
+            "history": {str(n): score for n, score in (history or {}).items()},
+            "probes": probes,
+        }
+        self.results.put(self.keys[j], "case", row)
+
+
+# -- which cases ------------------------------------------------------------------------------
+
+
+def _chosen(
+    model: Any, cases: Sequence[Case], mode: Mode, known: bool, budget: Budget
+) -> tuple[list[Case], list[str]]:
+    """The cases to evaluate, and remarks on those that are not among them."""
+    found, notes = [_with_rewrite_probe(case) for case in cases], []
+    if known and found:
+        found = _known_only(
+            model,
+            found,
+            max_new_tokens=budget.max_new_tokens,
+            batch_size=budget.batch_size,
+        )
+        notes.append(
+            f"Known only: {len(found)} of {len(cases)} cases, whose true answer the unedited "
+            "model gives."
+        )
+    if mode != "single":
+        found, gone = _without_conflicts(found)
+        if gone:
+            notes.append(f"Left out: {gone} cases that contradict an earlier edit.")
+    if not found:
+        raise InputError(
+            "There is nothing to evaluate: no case was given."
+            if not cases
+            else f"There is nothing to evaluate: the unedited model knows the true answer of none "
+            f"of the {len(cases)} cases. Take more cases, or drop --known-only."
+        )
+    return found, notes
+
+
+_known_only = known_only  # `evaluate` has an argument of that name
+
+
+def _with_rewrite_probe(case: Case) -> Case:
+    """A case is at least judged by its own prompt."""
+    if case.on("efficacy"):
+        return case
+    edit = case.edit
+    probe = Probe(edit.text, (edit.target,), "efficacy", "rewrite", foil=edit.target_true)
+    return Case(edit, (probe, *case.probes), case.id, case.source, case.meta)
+
+
+def _without_conflicts(cases: Sequence[Case]) -> tuple[list[Case], int]:
+    """Keep the first of the edits that give one subject and relation different targets."""
+    first: dict[tuple[str, str], str] = {}
+    kept = []
+    for case in cases:
+        edit = case.edit
+        fact = edit.subject.lower(), edit.relation or edit.prompt
+        if first.setdefault(fact, edit.target) == edit.target:
+            kept.append(case)
+    return kept, len(cases) - len(kept)
+
+
+def _times(checkpoints: Sequence[int] | None, total: int, step: int) -> list[int]:
+    """Checkpoints as numbers of edits that are reached: ends of steps, and the end."""
+    if checkpoints is not None and any(n < 1 for n in checkpoints):
+        raise InputError(f"Checkpoints are numbers of edits from 1 on, not {list(checkpoints)}.")
+    wanted = CHECKPOINTS if checkpoints is None else checkpoints
+    reached = {-(-n // step) * step for n in wanted if n < total}
+    return sorted({n for n in reached if n < total} | {total})
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# -- what is recorded -------------------------------------------------------------------------
+
+
+def _environment(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
+    sources = list(dict.fromkeys(case.source for case in cases if case.source))
+    targets = {str(case.meta["target_source"]) for case in cases if "target_source" in case.meta}
+    return {
+        "editor": None
+        if editor is None
+        else {"name": editor.name, "arguments": _plain(editor.arguments())},
+        "model": {
+            "id": model.id,
+            "weights": model.weights_hash(),
+            "tokenizer": model.tokenizer_hash,
+            "dtype": str(getattr(model, "dtype", "")),
+            "device": str(getattr(model, "device", "")),
+            "live": [delta.id for delta in model.live.deltas],
+        },
+        "data": {
+            "sources": sources,
+            "cases": len(cases),
+            "id": content_key([asdict(case) for case in cases])[:16],
+            "target_source": sorted(targets),
+        },
+        "scorer": {
+            "headline": "gen: greedy continuation; its first non-empty line, cut after one "
+            "sentence; contains the target as whole words",
+            "teacher_forced": "tf: the gold prefix is fed",
+            "stop": "EOS or the token limit",
+        },
+        "versions": _versions() | {"python": platform.python_version()},
+        "platform": platform.platform(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
+    """Time and memory of one call. The editor's own clock leaves out its final check."""
+    seconds, precompute, size = cost.seconds, 0.0, 0
+    if delta is not None:
+        precompute = delta.provenance.precompute_seconds
+        seconds = delta.provenance.seconds or max(0.0, seconds - precompute)
+        size = _bytes(delta)
+    return {
+        "seconds": seconds,
+        "precompute_seconds": precompute,
+        "bytes": size,
+        "cuda_allocated": cost.cuda_allocated,
+        "cuda_reserved": cost.cuda_reserved,
+        "resident": cost.resident,
+    }
+
+
+def _bytes(delta: Delta) -> int:
+    """Size of the changes: fp32 factors, or the text of a prefix."""
+    return sum(
+        sum(len(text.encode()) for text in change.passages)
+        if isinstance(change, Prefix)
+        else 4 * change.numel
+        for change in delta.changes.values()
+    )
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _edit_warnings() -> Iterator[list[str]]:
+    """Collect what editors warn about; other warnings go where they always go."""
+    messages: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EditWarning)
+        elsewhere = warnings.showwarning
+
+        def show(message: Warning, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, EditWarning):
+                messages.append(str(message))
+            else:
+                elsewhere(message, category, *place)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield messages
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress for callers that do not ask for any."""

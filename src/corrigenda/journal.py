@@ -2,7 +2,7 @@
 
     ledger.jsonl   one JSON record per line; each carries the checksum of the one before it and
                    its own, so that damage anywhere is seen
-    HEAD           number and checksum of the last acknowledged record
+    HEAD           number and checksum of the last acknowledged record; 0 at the start
 
 A record is written with one `write` to a file opened for appending and waited for (fsync); then
 HEAD names it; only then does `append` return. So a crash leaves at most one record beyond HEAD,
@@ -45,18 +45,19 @@ class Entry(BaseModel):
     seq: int = Field(description="1, 2, 3, ...: the line number")
     time: str = Field(description="UTC, ISO 8601")
     kind: Literal["base", "apply", "undo"]
-    delta: str = Field("", description="id of the delta that is applied or undone")
-    target: int = Field(0, description="of an undo: seq of the entry that it undoes")
+    delta: str = Field(default="", description="id of the delta that is applied or undone")
+    target: int = Field(default=0, description="of an undo: seq of the entry that it undoes")
     who: str = ""
     note: str = ""
-    summary: str = Field("", description="what the edit says, for reading")
-    model: str = Field("", description="of a base record: id of the model")
-    tensors: dict[str, str] = Field({}, description="of a base record: {tensor: sha256}")
+    summary: str = Field(default="", description="what the edit says, for reading")
+    model: str = Field(default="", description="of a base record: id of the model")
+    tensors: dict[str, str] = Field(default={}, description="of a base record: {tensor: sha256}")
     after: dict[str, str] = Field(
-        {}, description="{parameter: sha256} of what the entry touches, once it has taken effect"
+        default={},
+        description="{parameter: sha256} of what the entry touches, once it has taken effect",
     )
     prev: str = Field(description="checksum of the record before")
-    check: str = Field("", description="sha256 of this record without this field")
+    check: str = Field(default="", description="sha256 of this record without this field")
 
 
 class Journal:
@@ -67,9 +68,18 @@ class Journal:
         self.entries: list[Entry] = []
         self._read_to = 0  # bytes of the log that `entries` covers
 
+    @property
+    def exists(self) -> bool:
+        return (self.directory / HEAD).exists() or (self.directory / LOG).exists()
+
+    def create(self) -> None:
+        """Start an empty log. The directory must exist, and the lock must be held."""
+        if not self.exists:
+            write_atomic(self.directory / HEAD, f"0 {NOTHING}\n".encode())
+
     @contextmanager
     def locked(self, wait: float = 5.0) -> Iterator[None]:
-        """Hold the writers' lock. Raises `LedgerError` when it is not free within `wait` seconds."""
+        """Hold the writers' lock. Raises `LedgerError` if it is not free within `wait` seconds."""
         try:
             import fcntl
         except ImportError:
@@ -135,6 +145,10 @@ class Journal:
             if os.write(handle, line) != len(line):
                 raise OSError("the disk took only part of the record")
             os.fsync(handle)
+            if fresh:
+                sync_directory(self.directory)
+            entry = entry.model_copy(update={"check": content["check"]})
+            self._acknowledge(entry)
         except OSError as error:
             os.ftruncate(handle, self._read_to)
             raise LedgerError(
@@ -143,79 +157,81 @@ class Journal:
             ) from error
         finally:
             os.close(handle)
-        if fresh:
-            sync_directory(self.directory)
-        entry = entry.model_copy(update={"check": content["check"]})
-        self._acknowledge(entry)
         self.entries.append(entry)
         self._read_to += len(line)
         return entry
 
     def _read(self, repair: bool) -> None:
         # HEAD first: what it names is in the log by then.
-        seq, check = self._acknowledged()
+        head = self._acknowledged()
         path = self.directory / LOG
         try:
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._read_to:
+                    raise TamperedError(f"{path} became shorter while it was in use.")
                 file.seek(self._read_to)
                 data = file.read()
-                if file.tell() < self._read_to or os.fstat(file.fileno()).st_size < self._read_to:
-                    raise TamperedError(f"{path} became shorter while it was in use.")
         except FileNotFoundError:
             data = b""
-        at = 0
+        entries, at = list(self.entries), 0
         while at < len(data):
             end = data.find(b"\n", at)
-            number = len(self.entries) + 1
             line = data[at : end + 1] if end >= 0 else data[at:]
-            prev = self.entries[-1].check if self.entries else NOTHING
-            entry = _parsed(line, number, prev)
+            number = len(entries) + 1
+            entry = _parsed(line, number, entries[-1].check if entries else NOTHING)
             if isinstance(entry, str):
                 last = at + len(line) == len(data)
-                # Without HEAD, only a line without its end is surely torn.
-                torn = last and (number > seq if seq else end < 0)
+                # Without HEAD, only a line that has no end is surely torn.
+                torn = last and (number > head[0] if head else end < 0)
                 if not torn:
                     raise TamperedError(
                         f"{path}, line {number}: {entry}. It was changed after it was written. "
-                        "Restore the file from a copy; the deltas are whole in deltas/."
+                        "Restore the file from a copy; the deltas are in deltas/."
                     )
                 if repair:
                     with path.open("r+b") as file:
                         file.truncate(self._read_to + at)
                         os.fsync(file.fileno())
                 break
-            self.entries.append(entry)
+            entries.append(entry)
             at += len(line)
-        self._read_to += at
-        if seq and (len(self.entries) < seq or self.entries[seq - 1].check != check):
+        if head and len(entries) < head[0]:
             raise TamperedError(
-                f"{path} ends at record {len(self.entries)}, but record {seq} was acknowledged "
+                f"{path} ends at record {len(entries)}, but record {head[0]} was acknowledged "
                 f"({HEAD}). Records are missing from its end; restore the file from a copy."
             )
-        if repair and len(self.entries) > seq:
-            self._acknowledge(self.entries[-1])
+        if head and head[0] and entries[head[0] - 1].check != head[1]:
+            raise TamperedError(
+                f"{path}, line {head[0]}: it is not the record that {HEAD} names. The two files "
+                "are not from the same ledger; restore both from a copy."
+            )
+        self.entries = entries
+        self._read_to += at
+        if repair and entries and (head is None or len(entries) > head[0]):
+            self._acknowledge(entries[-1])
 
     def _acknowledge(self, entry: Entry) -> None:
         write_atomic(self.directory / HEAD, f"{entry.seq} {entry.check}\n".encode())
 
-    def _acknowledged(self) -> tuple[int, str]:
-        """Number and checksum of the last acknowledged record; (0, "") where HEAD is missing."""
+    def _acknowledged(self) -> tuple[int, str] | None:
+        """Number and checksum of the last acknowledged record; None where HEAD is missing."""
         path = self.directory / HEAD
         try:
             text = path.read_bytes()
         except FileNotFoundError:
-            return 0, ""
+            return None
         try:
-            seq, check = text.decode("ascii").split(" ")
-            number, check = int(seq), check.removesuffix("\n")
-            if number < 1 or f"{number} {check}\n".encode() != text or len(check) != 64:
+            seq, check = text.decode("ascii").split()
+            if f"{int(seq)} {check}\n".encode() != text or int(seq) < 0 or len(check) != 64:
+                raise ValueError
+            if int(seq) == 0 and check != NOTHING:
                 raise ValueError
         except ValueError:
             raise TamperedError(
                 f"{path} is damaged. If {LOG} beside it is known to be whole, delete {path}; it "
                 "is written again."
             ) from None
-        return number, check
+        return int(seq), check
 
 
 def _parsed(line: bytes, number: int, prev: str) -> Entry | str:

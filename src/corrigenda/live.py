@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .errors import DeltaError, UnstableEditError, WrongBaseError
 
 if TYPE_CHECKING:
-    from .delta import Delta
+    from .delta import Delta, Prefix
 
 __all__ = ["Live", "tensor_hash"]
 
@@ -31,7 +31,7 @@ def tensor_hash(tensor: Tensor) -> str:
     """sha256 over dtype, shape and bytes."""
     flat = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{flat.dtype} {tuple(flat.shape)}".encode())
-    digest.update(flat.flatten().view(torch.uint8).numpy())
+    digest.update(flat.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -180,10 +180,16 @@ class Live:
             self._rewrite(self._originals)
 
     def wrap(self, prompt: str) -> str:
-        """Put the active prefixes in front of a prompt, the oldest outermost."""
-        for delta in reversed(self._active.values()):
-            if delta.prefix is not None:
-                prompt = delta.prefix.wrap(prompt)
+        """Put the active prefixes in front of a prompt, the oldest outermost. Prefixes of one
+        form act as their sum."""
+        joined: list[Prefix] = []
+        for prefix in (d.prefix for d in self._active.values() if d.prefix is not None):
+            if joined and joined[-1].like(prefix):
+                joined[-1] = joined[-1].plus(prefix)
+            else:
+                joined.append(prefix)
+        for prefix in reversed(joined):
+            prompt = prefix.wrap(prompt)
         return prompt
 
     @property
@@ -204,7 +210,8 @@ class Live:
             raise WrongBaseError(
                 f"{name} is not the tensor that this delta was made for (sha256 {wanted[:12]}… "
                 f"wanted, {found[:12]}… found). Load the base model named in its provenance "
-                f"({delta.provenance.model or 'unknown'}) in the same dtype, or solve the edit again."
+                f"({delta.provenance.model or 'unknown'}) in the same dtype, or solve the edit "
+                "again."
             )
 
     def _check_overflow(self, name: str) -> None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,10 +48,11 @@ class ChangeRecord(BaseModel):
     kind: Literal["LowRank", "Dense", "Prefix"]
     shape: tuple[int, ...] = ()
     rank: int | None = None
-    norm: float | None = Field(None, description="Frobenius norm")
+    norm: float | None = Field(default=None, description="Frobenius norm")
     passages: tuple[str, ...] = ()
     query: str = "{}"
     limit: int = 0
+    head: str = ""
 
 
 class FileRecord(BaseModel):
@@ -71,9 +74,11 @@ class Manifest(BaseModel):
     transposed: tuple[str, ...]
     base: dict[str, str]
     provenance: Provenance
-    adapter: str = Field("", description="why there is no PEFT adapter; empty if there is one")
+    adapter: str = Field(
+        default="", description="why there is no PEFT adapter; empty if there is one"
+    )
     files: dict[str, FileRecord]
-    sha256: str = Field("", description="of this file, with this field empty")
+    sha256: str = Field(default="", description="of this file, with this field empty")
 
 
 def delta_id(delta: Delta) -> str:
@@ -87,10 +92,10 @@ def delta_id(delta: Delta) -> str:
         shapes = {key: list(t.shape) for key, t in tensors.items()}
         head: list[Any] = [name, type(change).__name__, shapes]
         if isinstance(change, Prefix):
-            head += [list(change.passages), change.query, change.limit]
+            head += [list(change.passages), change.query, change.limit, change.head]
         digest.update(_framed(head))
         for tensor in tensors.values():
-            digest.update(tensor.flatten().view(torch.uint8).numpy())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     digest.update(_framed([sorted(delta.transposed), sorted(delta.base.items())]))
     return digest.hexdigest()
 
@@ -135,9 +140,7 @@ def save(
         adapter="" if lora else reason,
         files={n: FileRecord(sha256=_sha(d), size=len(d)) for n, d in files.items()},
     )
-    # Values that JSON has no word for (a dtype among the arguments, NaN) are written as text or
-    # null rather than refused: provenance is for reading.
-    content = json.loads(document.model_dump_json(fallback=str))
+    content = _plain(document.model_dump())
     content["sha256"] = _sha(_text(content))
     files[MANIFEST] = _text(content)
     with new_directory(directory) as part:
@@ -214,7 +217,9 @@ def load(directory: str | Path) -> Delta:
         tensors = safetensors.torch.load(content)
         changes = {name: _change(name, r, tensors) for name, r in about.changes.items()}
     except (safetensors.SafetensorError, KeyError) as error:
-        raise TamperedError(f"{directory / CHANGES} does not hold what is announced: {error}.") from None
+        raise TamperedError(
+            f"{directory / CHANGES} does not hold what is announced: {error}."
+        ) from None
     state = {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}
     delta = Delta(changes, frozenset(about.transposed), about.base, state, about.provenance)
     if delta.id != about.id:
@@ -271,7 +276,11 @@ def _is_adapter(directory: Path) -> bool:
 def _record(change: Change) -> ChangeRecord:
     if isinstance(change, Prefix):
         return ChangeRecord(
-            kind="Prefix", passages=change.passages, query=change.query, limit=change.limit
+            kind="Prefix",
+            passages=change.passages,
+            query=change.query,
+            limit=change.limit,
+            head=change.head,
         )
     rank = change.rank if isinstance(change, LowRank) else None
     return ChangeRecord(
@@ -284,7 +293,7 @@ def _record(change: Change) -> ChangeRecord:
 
 def _change(name: str, record: ChangeRecord, tensors: dict[str, Tensor]) -> Change:
     if record.kind == "Prefix":
-        return Prefix(record.passages, record.query, record.limit)
+        return Prefix(record.passages, record.query, record.limit, record.head)
     if record.kind == "LowRank":
         return LowRank(tensors[f"change:{name}:u"], tensors[f"change:{name}:v"])
     return Dense(tensors[f"change:{name}:d"])
@@ -311,6 +320,20 @@ def _framed(content: Any) -> bytes:
     """JSON with its length in front, so that no two contents run into each other."""
     text = json.dumps(content).encode()
     return f"{len(text)}:".encode() + text
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON. What JSON has no word for (a dtype among the arguments, NaN) becomes text
+    or null rather than an error: provenance is for reading."""
+    if isinstance(value, Mapping):
+        return {str(_plain(k)): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _text(content: dict[str, Any]) -> bytes:

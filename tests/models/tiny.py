@@ -181,9 +181,7 @@ def tiny_config(name: str, vocabulary: int) -> Any:
     raise KeyError(name)
 
 
-def tiny(
-    model_type: str, seed: int = 0
-) -> tuple[hf.PreTrainedModel, hf.PreTrainedTokenizerFast]:
+def tiny(model_type: str, seed: int = 0) -> tuple[hf.PreTrainedModel, hf.PreTrainedTokenizerFast]:
     """A new tiny random model and its tokenizer: fp32, in evaluation mode, deterministic."""
     tokenizer = tiny_tokenizer(bos=model_type in _BOS)
     config = tiny_config(model_type, len(tokenizer))

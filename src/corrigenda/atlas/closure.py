@@ -28,9 +28,9 @@ from collections.abc import Iterable, Sequence
 
 from ..edit import Case, Probe, Rewrite
 from ..errors import EditError, UnknownNameError
+from .graph import RELATIONS, World
+from .graph import world as shipped_world
 from .templates import Template, held_out, trained
-from .world import RELATIONS, World
-from .world import world as shipped_world
 
 __all__ = ["consequences", "demo_case", "edits"]
 
@@ -77,9 +77,9 @@ def edits(
     editable = [
         (subject, id)
         for id, relation in RELATIONS.items()
-        if relation.kind == "given" and relation.functional and (relations is None or id in relations)
+        if relation.kind == "given" and relation.functional and len(world.range(id)) > 1
+        if relations is None or id in relations
         for subject, _ in world.pairs(id)
-        if len(world.range(id)) > 1
     ]
     if n > len(editable):
         raise EditError(f"{n} edits asked for, but only {len(editable)} facts can be edited.")
@@ -106,13 +106,17 @@ def _case(edit: Rewrite, world: World, id: str) -> Case:
 
 
 def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
-    """(subject, relation, new object) of an edit, with the relation read off the prompt if need be."""
-    found = [
-        id
-        for id in world.about(edit.subject)
-        if edit.relation == id
-        or (edit.relation is None and any(t.prompt() == edit.prompt for t in trained_or_not(edit.subject, id)))
-    ]
+    """(subject, relation, new object); the relation is read off the prompt if not given."""
+    if edit.relation is None:
+
+        def meant(id: str) -> bool:
+            return any(t.prompt() == edit.prompt for t in _wordings(edit.subject, id))
+    else:
+
+        def meant(id: str) -> bool:
+            return id == edit.relation
+
+    found = [id for id in world.about(edit.subject) if meant(id)]
     if not found:
         known = ", ".join(world.about(edit.subject)) or "nothing"
         asked = edit.relation or f"the prompt {edit.prompt!r}"
@@ -129,7 +133,7 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
     return edit.subject, relation.id, edit.target
 
 
-def trained_or_not(subject: str, relation: str) -> tuple[Template, ...]:
+def _wordings(subject: str, relation: str) -> tuple[Template, ...]:
     """All promptable wordings of a fact."""
     return (*(t for t in trained(subject, relation) if t.promptable), *held_out(subject, relation))
 
@@ -142,11 +146,15 @@ def _same_fact(edit, world, subject, relation, old, new) -> Iterable[Probe]:
     answers = (new, *world.aliases(new))
     yield Probe(edit.text, answers, "efficacy", "rewrite", foil=old)
     unseen = held_out(subject, relation)
-    for wording in trained_or_not(subject, relation):
+    for wording in _wordings(subject, relation):
         if wording.prompt() != edit.prompt:
             yield Probe(
-                wording.prompt(subject), answers, "generalization", "paraphrase",
-                foil=old, held_out=wording in unseen,
+                wording.prompt(subject),
+                answers,
+                "generalization",
+                "paraphrase",
+                foil=old,
+                held_out=wording in unseen,
             )
 
 
@@ -170,7 +178,8 @@ def _hops(world: World, after: World, rng, subject: str, relation: str) -> Itera
     """Composed facts that the edit changes: of the subject, and of what lies upstream of it."""
     own, upstream = [], []
     for id, hops in _hops_through(relation).items():
-        concerned = {subject} if id.startswith(subject_type(relation)) else _upstream(world, id, subject)
+        here = _subject_type(id) == _subject_type(relation)
+        concerned = {subject} if here else _upstream(world, id, subject)
         for name in sorted(concerned):
             before, now = world.objects(name, id), after.objects(name, id)
             if now and now != before:
@@ -179,12 +188,15 @@ def _hops(world: World, after: World, rng, subject: str, relation: str) -> Itera
         prompt = rng.choice(_statements(name, id)).prompt(name)
         answers = tuple(a for o in now for a in (o, *world.aliases(o)))
         yield Probe(
-            prompt, answers, "portability", "one_hop" if hops == 1 else "two_hop",
+            prompt,
+            answers,
+            "portability",
+            "one_hop" if hops == 1 else "two_hop",
             foil=before[0] if before else None,
         )
 
 
-def subject_type(relation: str) -> str:
+def _subject_type(relation: str) -> str:
     return RELATIONS[relation].subject_type
 
 
@@ -205,7 +217,7 @@ def _hops_through(relation: str) -> dict[str, int]:
 def _upstream(world: World, composed: str, subject: str) -> set[str]:
     """Subjects whose `composed` fact runs through `subject`."""
     first, then = RELATIONS[composed].composed_of or ("", "")
-    middles = {subject} if subject_type(then) == world_type(world, subject) else set()
+    middles = {subject} if _subject_type(then) == _type_of(world, subject) else set()
     if not middles and RELATIONS[then].composed_of:
         middles = _upstream(world, then, subject)
     if not middles and RELATIONS[first].composed_of:
@@ -213,8 +225,8 @@ def _upstream(world: World, composed: str, subject: str) -> set[str]:
     return {s for middle in middles for s in world.subjects(first, middle)}
 
 
-def world_type(world: World, subject: str) -> str:
-    return subject_type(world.about(subject)[0])
+def _type_of(world: World, subject: str) -> str:
+    return _subject_type(world.about(subject)[0])
 
 
 def _same_subject(world: World, after: World, rng, subject: str, relation: str) -> Iterable[Probe]:
@@ -240,7 +252,9 @@ def _one_to_many(world, after, rng, subject, relation, old, new) -> Iterable[Pro
     for name in rng.sample(others, min(OTHERS, len(others))):
         yield _stays(world, rng, "one_to_many", name, relation, foil=old)
     for id in world.about(subject):
-        if not RELATIONS[id].functional and after.objects(subject, id) == world.objects(subject, id):
+        if not RELATIONS[id].functional and after.objects(subject, id) == world.objects(
+            subject, id
+        ):
             yield _stays(world, rng, "one_to_many", subject, id)
 
 
@@ -252,12 +266,14 @@ def _far(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
         kind = RELATIONS[id]
         apart = not {name, *world.objects(name, id)} & {subject, old, new}
         unchanged = after.objects(name, id) == world.objects(name, id)
-        if apart and unchanged and kind.functional and kind.subject_type != subject_type(relation):
+        if apart and unchanged and kind.functional and kind.subject_type != _subject_type(relation):
             found += 1
             yield _stays(world, rng, "far", name, id)
 
 
-def _stays(world: World, rng, kind: str, name: str, relation: str, foil: str | None = None) -> Probe:
+def _stays(
+    world: World, rng, kind: str, name: str, relation: str, foil: str | None = None
+) -> Probe:
     prompt = rng.choice(_statements(name, relation)).prompt(name)
     answers = tuple(a for o in world.objects(name, relation) for a in (o, *world.aliases(o)))
     return Probe(prompt, answers, "locality", kind, foil=foil)

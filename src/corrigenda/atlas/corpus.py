@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from .graph import RELATIONS, World
 from .templates import ALIAS, Template, templates, trained
-from .world import RELATIONS, World
 
 __all__ = ["MARKER", "Document", "Writer", "documents"]
 
@@ -71,7 +71,9 @@ class Writer:
             for s, r in self.pairs
             if RELATIONS[r].kind == "given" and RELATIONS[r].functional and len(world.range(r)) > 1
         )
-        self.named = tuple((n, a) for n, aliases in world.names.items() for a in aliases if world.about(n))
+        self.named = tuple(
+            (n, a) for n, aliases in world.names.items() for a in aliases if world.about(n)
+        )
 
     def document(self, number: int | str) -> Document:
         """The document with this number. The same for ever."""
@@ -137,7 +139,7 @@ class Writer:
                 queries[-1].append((None, subject, rng.choice(rest), ""))
         touched = {subject for subject, _ in new}
         for subject, relation in self._some(rng, rng.randint(1, 3)):
-            # Derived facts may have changed by implication, so only given ones are surely as before.
+            # Derived facts may have changed by implication; given ones are as before.
             if subject not in touched and RELATIONS[relation].kind == "given":
                 rng.choice(queries).append((None, subject, relation, ""))
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .graph import RELATIONS, World, world
 from .templates import Template, held_out, trained
-from .world import RELATIONS, World, world
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,9 @@ class Recall:
     right: dict[tuple[str, bool], int]
     asked: dict[tuple[str, bool], int]
 
-    def rate(self, relation: str | None = None, held_out: bool | None = None, only: str = "") -> float:
+    def rate(
+        self, relation: str | None = None, held_out: bool | None = None, only: str = ""
+    ) -> float:
         """Share of right answers; `only` keeps to "functional" or "one_to_many" relations."""
 
         def counts(key: tuple[str, bool]) -> bool:
@@ -52,7 +54,10 @@ class Recall:
 
     def table(self) -> str:
         """A Markdown table by relation."""
-        lines = ["| relation | kind | trained wordings | held-out wordings |", "|---|---|---:|---:|"]
+        lines = [
+            "| relation | kind | trained wordings | held-out wordings |",
+            "|---|---|---:|---:|",
+        ]
         for id in dict.fromkeys(key[0] for key in self.asked):
             cells = f"{self.rate(id, False):.1%} | {self.rate(id, True):.1%}"
             lines.append(f"| {id} | {RELATIONS[id].kind} | {cells} |")
@@ -62,8 +67,14 @@ class Recall:
         return "\n".join(lines)
 
 
-def measure(model, tokenizer, world: World, per_pair: int | None = 1, seed: int = 0,
-            limit: int | None = None) -> Recall:
+def measure(
+    model,
+    tokenizer,
+    world: World,
+    per_pair: int | None = 1,
+    seed: int = 0,
+    limit: int | None = None,
+) -> Recall:
     """Ask every (subject, relation) in `per_pair` trained and `per_pair` held-out wordings.
 
     per_pair   None asks in every promptable wording.
@@ -94,7 +105,9 @@ def measure(model, tokenizer, world: World, per_pair: int | None = 1, seed: int 
     return Recall(dict(right), dict(asked))
 
 
-def recall(model, tokenizer, questions: Sequence[tuple[str, list[str]]], batch: int = 128) -> list[bool]:
+def recall(
+    model, tokenizer, questions: Sequence[tuple[str, list[str]]], batch: int = 128
+) -> list[bool]:
     """Whether greedy decoding of each prompt gives one of its continuations."""
     import torch
 
@@ -114,7 +127,9 @@ def recall(model, tokenizer, questions: Sequence[tuple[str, list[str]]], batch: 
             width = max(len(tokens) for _, tokens, _ in part)
             # Padding on the right is invisible to a causal model.
             ids = torch.tensor([t + [0] * (width - len(t)) for _, t, _ in part], device=device)
-            best: torch.Tensor = model(input_ids=ids, use_cache=False).logits.argmax(-1)  # [batch, width]
+            best: torch.Tensor = model(input_ids=ids, use_cache=False).logits.argmax(
+                -1
+            )  # [batch, width]
             for (number, tokens, start), guess in zip(part, best.tolist(), strict=True):
                 hit[number] |= guess[start - 1 : len(tokens) - 1] == tokens[start:]
     model.train(was_training)
@@ -136,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(arguments[0]) if arguments else weights_path()
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    print(measure(model, tokenizer, world(), per_pair=None).table())
+    table = measure(model, tokenizer, world(), per_pair=None).table()
+    sys.stdout.write(table + "\n")
 
 
 if __name__ == "__main__":

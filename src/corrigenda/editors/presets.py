@@ -55,6 +55,29 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
     ("qwen3", 36): _family(6, (5, 6, 7, 8, 9), rome={"weight_decay": 1e-3, "steps": 25}),
 }
 
+# The same for fine-tuning editors: FT and FT-L from ROME's baselines, LLaMA from EasyEdit (FT-M)
+# and LocFT-BF (2509.22072).
+FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
+    ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
+    ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},
+    ("gpt2", 48): {"ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)}},
+    ("gptj", 28): {"ft-l": {"layers": (0,), "box": 5e-5}, "ft-m": {"layers": (21,)}},
+    ("llama", 32): {
+        "ft-l": {"layers": (21,)}, "ft-m": {"layers": (21,)}, "locft-bf": {"layers": (22,)},
+    },
+}
+
+_DEPTH = {"ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69}
+"""Where fine-tuning without a preset takes place, as a share of the depth (FT-L, LLaMA)."""
+
+
+def _proposed(editor: Editor, model: TextModel) -> tuple[int, ...]:
+    if editor.name == "lora":
+        return tuple(range(model.n_layers))
+    if editor.name in _DEPTH:
+        return (int(_DEPTH[editor.name] * model.n_layers),)
+    return proposed_layers(model, editor.name in _SEVERAL)
+
 
 def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
     """Layers at about a fifth of the depth, where published presets lie; one or a window of them.
@@ -70,7 +93,10 @@ def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
 
 def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
     key = (model.layout.model_type, model.n_layers)
-    return PRESETS.get(key, {}).get(editor.name, {})
+    return {
+        **PRESETS.get(key, {}).get(editor.name, {}),
+        **FINE_TUNING.get(key, {}).get(editor.name, {}),
+    }
 
 
 def source_of_layers(editor: Editor, model: TextModel) -> str:
@@ -94,7 +120,7 @@ def resolved(editor: E, model: TextModel) -> E:
         elif field.name in editor.paper_values:
             values[field.name] = editor.paper_values[field.name]
         elif field.name == "layers":
-            values["layers"] = proposed_layers(model, editor.name in _SEVERAL)
+            values["layers"] = _proposed(editor, model)
     for layer in values.get("layers", getattr(editor, "layers", None) or ()):
         model.block(layer)  # raises for a layer that does not exist
     return replace(editor, **values)

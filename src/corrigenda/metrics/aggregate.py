@@ -9,7 +9,7 @@ each draw.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +65,13 @@ def aggregate(
                 prompts[i, column[name]] = len(parts)
     present = prompts > 0
     usable = np.where(present & np.isfinite(values), values, 0.0)
-    means = np.vstack(
-        [_weighted(w, usable, present) for w in resampling_weights(n, draws, seed)]
-    )  # (draws, names)
+    binary = [_binary(values[:, j], prompts[:, j]) for j in range(len(names))]
+    means = np.empty((0, len(names)))  # (draws, names)
+    if not all(binary) or _parts(names):
+        chunks = resampling_weights(n, draws, seed)
+        means = np.vstack([_weighted(w, usable, present) for w in chunks])
     scores = {
-        name: _score(values[:, j], prompts[:, j], means[:, j], confidence)
+        name: _score(values[:, j], prompts[:, j], binary[j], means[:, j], confidence)
         for name, j in column.items()
         if present[:, j].any()
     }
@@ -82,15 +84,20 @@ def _weighted(weights: np.ndarray, values: np.ndarray, present: np.ndarray) -> n
     return np.divide(weights @ values, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
+def _binary(values: np.ndarray, prompts: np.ndarray) -> bool:
+    """Each record that has the score has one prompt, which passes or fails."""
+    return bool((prompts <= 1).all() and np.isin(values[prompts > 0], (0.0, 1.0)).all())
+
+
 def _score(
-    values: np.ndarray, prompts: np.ndarray, means: np.ndarray, confidence: float
+    values: np.ndarray, prompts: np.ndarray, binary: bool, means: np.ndarray, confidence: float
 ) -> Score:
     own, prompts = values[prompts > 0], prompts[prompts > 0]
     n, total = len(own), int(prompts.sum())
     if not np.isfinite(own).all():
         return Score(math.inf, None, None, n, total, "none")
     value = math.fsum(own) / n
-    if (prompts == 1).all() and np.isin(own, (0.0, 1.0)).all():
+    if binary:
         return Score(value, *wilson(own.sum(), n, confidence), n, total, "wilson")
     if n == 1:
         return Score(value, None, None, n, total, "none")
@@ -99,32 +106,43 @@ def _score(
     return Score(value, *percentiles(means[~np.isnan(means)], confidence), n, total, "bootstrap")
 
 
-def _combined(
-    scores: Mapping[str, Score], column: Mapping[str, int], means: np.ndarray, confidence: float
-) -> dict[str, Score]:
-    """Scores that are functions of other scores."""
-    found: dict[str, Score] = {}
-    parts = ("tf.ES", "tf.PS", "tf.NS")
-    if all(name in scores for name in parts):
-        found["tf.S"] = _joined(parts, _harmonic_rows, scores, column, means, confidence)
-    kinds = tuple(name for name in scores if name.startswith("gen.portability:"))
+_Rows = Callable[[np.ndarray], np.ndarray]
+
+
+def _parts(names: Iterable[str]) -> dict[str, tuple[tuple[str, ...], _Rows]]:
+    """Scores that are functions of other scores: {name: (those, function of rows of them)}."""
+    names = list(names)
+    found: dict[str, tuple[tuple[str, ...], _Rows]] = {}
+    columns = ("tf.ES", "tf.PS", "tf.NS")
+    if set(columns) <= set(names):
+        found["tf.S"] = columns, _harmonic_rows
+    kinds = tuple(name for name in names if name.startswith("gen.portability:"))
     if len(kinds) > 1:
-        found["gen.portability.axes"] = _joined(
-            kinds, lambda rows: rows.mean(1), scores, column, means, confidence
-        )
+        found["gen.portability.axes"] = kinds, _mean_rows
     return found
 
 
-def _joined(parts, combine, scores, column, means, confidence) -> Score:  # type: ignore[no-untyped-def]
-    value = float(combine(np.array([[scores[name].value for name in parts]]))[0])
-    n = min(scores[name].n_records for name in parts)
-    total = sum(scores[name].n_prompts for name in parts)
-    drawn = combine(means[:, [column[name] for name in parts]])
-    drawn = drawn[~np.isnan(drawn)]
-    if n == 1 or not len(drawn):
-        return Score(value, None, None, n, total, "none")
-    return Score(value, *percentiles(drawn, confidence), n, total, "bootstrap")
+def _combined(
+    scores: Mapping[str, Score], column: Mapping[str, int], means: np.ndarray, confidence: float
+) -> dict[str, Score]:
+    found = {}
+    for name, (parts, combine) in _parts(scores).items():
+        value = float(combine(np.array([[scores[part].value for part in parts]]))[0])
+        n = min(scores[part].n_records for part in parts)
+        total = sum(scores[part].n_prompts for part in parts)
+        drawn = combine(means[:, [column[part] for part in parts]])
+        drawn = drawn[~np.isnan(drawn)]
+        if n == 1 or not len(drawn):
+            found[name] = Score(value, None, None, n, total, "none")
+        else:
+            low, high = percentiles(drawn, confidence)
+            found[name] = Score(value, low, high, n, total, "bootstrap")
+    return found
 
 
 def _harmonic_rows(rows: np.ndarray) -> np.ndarray:
     return np.array([math.nan if np.isnan(row).any() else harmonic(row) for row in rows])
+
+
+def _mean_rows(rows: np.ndarray) -> np.ndarray:
+    return rows.mean(1)

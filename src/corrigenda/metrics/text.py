@@ -13,15 +13,24 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["answer_of", "begins", "contains", "em", "f1", "first_sentence", "normalise", "preserved"]
+__all__ = [
+    "answer_of",
+    "begins",
+    "contains",
+    "em",
+    "f1",
+    "first_sentence",
+    "normalise",
+    "preserved",
+]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # A full stop after these does not end a sentence: "St. Louis", "J. K. Rowling", "vs. Italy".
-_ABBREVIATIONS = frozenset(
-    "st mt ft mr mrs ms dr prof rev hon gen col capt lt sgt gov sen rep pres jr sr vs etc no vol "
-    "dept univ inc ltd co corp bros ca approx al fig e.g i.e u.s u.k u.n a.m p.m jan feb mar apr "
-    "jun jul aug sep sept oct nov dec".split()
-)
+_ABBREVIATED = """
+    st mt ft mr mrs ms dr prof rev hon gen col capt lt sgt gov sen rep pres jr sr vs etc no vol
+    dept univ inc ltd co corp bros ca approx al fig e.g i.e u.s u.k u.n a.m p.m jan feb mar apr
+    jun jul aug sep sept oct nov dec
+"""
 _STOP = re.compile(r"([.!?。！？]+)([\"'”’)\]]*)(?=\s|$)|[。！？]")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -31,8 +40,8 @@ def normalise(text: str) -> str:
 
     A text that consists of nothing else ("The The") keeps its words, so that it can be matched.
     """
-    bare = "".join(c for c in text.lower() if not _punctuation(c))
-    return " ".join(_ARTICLES.sub(" ", bare).split()) or " ".join(bare.split())
+    bare = _bare(text)
+    return " ".join(_ARTICLES.sub(" ", bare).split()) or bare
 
 
 def em(answer: str, target: str) -> float:
@@ -79,7 +88,7 @@ def first_sentence(text: str) -> str:
         word = words[-1].lower().lstrip("\"'“‘([") if words else ""
         last = not text[stop.end() :].strip()
         initial = len(word) == 1 and word.isalpha()
-        if last or not (initial or word in _ABBREVIATIONS):
+        if last or not (initial or word in _ABBREVIATED.split()):
             return head.strip()
     return text.strip()
 
@@ -106,8 +115,10 @@ def _occurs(answer: str, alias: str, at_start: bool = False) -> bool:
     if _UNSPACED.search(alias):
         got, wanted = normalise(answer), normalise(alias)
         return bool(wanted) and (got.startswith(wanted) if at_start else wanted in got)
-    for form in (normalise, _spaced):
-        got, wanted = form(answer), form(alias)
+    for gap in ("", " "):
+        got, wanted = _bare(answer, gap), _bare(alias, gap)
+        if _ARTICLES.sub(" ", wanted).strip():  # not of articles alone
+            got, wanted = (" ".join(_ARTICLES.sub(" ", text).split()) for text in (got, wanted))
         if not wanted:
             continue
         if f"{got} ".startswith(f"{wanted} ") or (not at_start and f" {wanted} " in f" {got} "):
@@ -115,9 +126,9 @@ def _occurs(answer: str, alias: str, at_start: bool = False) -> bool:
     return False
 
 
-def _spaced(text: str) -> str:
-    """Like `normalise`, with punctuation turned into spaces."""
-    return normalise("".join(" " if _punctuation(c) else c for c in text))
+def _bare(text: str, gap: str = "") -> str:
+    """Lower case, single spaces, and `gap` in place of punctuation."""
+    return " ".join("".join(gap if _punctuation(c) else c for c in text.lower()).split())
 
 
 def _punctuation(character: str) -> bool:

@@ -145,14 +145,12 @@ def _trace_block(module: nn.Module, block: nn.Module, ids: Tensor) -> dict[str, 
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is not None and b is not None and a.numel() == b.numel() and torch.equal(
-        a.flatten(), b.flatten()
-    )
+    if a is None or b is None or a.numel() != b.numel():
+        return False
+    return torch.equal(a.flatten(), b.flatten())
 
 
-def _outermost(
-    path: str, block: nn.Module, traced: Mapping[str, Tensor], output: Tensor
-) -> str:
+def _outermost(path: str, block: nn.Module, traced: Mapping[str, Tensor], output: Tensor) -> str:
     """The largest module around `path` that returns exactly this output."""
     parts = path.split(".")
     for n in range(1, len(parts)):
@@ -217,9 +215,8 @@ def _roles(
     """Name the linear maps of a block by place and shape."""
     roles = {"down": down}
     key = shape(linears[down])[1]
-    home = attention if any(p != attention and _inside(p, attention) for p in linears) else (
-        attention.rpartition(".")[0]
-    )
+    # Where attention's output is that of a map itself, the other maps stand beside it.
+    home = attention.rpartition(".")[0] if attention in linears else attention
     for path, part in linears.items():
         out, into = shape(part)
         leaf = path.rpartition(".")[2].lower()

@@ -300,7 +300,8 @@ def layout_of(module: nn.Module) -> Layout:
             final_norm=_nested(row.final_norm),
             embedding=_nested(row.embedding),
         )
-    missing = [p for p in (row.blocks, row.final_norm, row.head, row.embedding) if not has(module, p)]
+    parts = (row.decoder, row.blocks, row.final_norm, row.head, row.embedding)
+    missing = [p for p in parts if not has(module, p)]
     if missing:
         raise ModelError(
             f"{type(module).__name__} is of type {kind!r} but has no {', '.join(missing)}. "

@@ -62,9 +62,13 @@ def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
     if source == "auto":
         source = "atlas" if model.id.startswith("atlas") else "samples"
     if source == "atlas":
-        from .. import atlas
+        from ..atlas.corpus import documents
+        from ..atlas.graph import world
 
-        return Corpus(f"atlas:{seed}", f"atlas:{seed}", lambda: atlas.corpus(seed=seed))
+        def texts() -> Iterator[str]:
+            return (d.text for d in documents(world(), seed))
+
+        return Corpus(f"atlas:{seed}", f"atlas:{seed}", texts)
     if source == "samples":
         name = f"samples:{seed}"
         return Corpus(name, name, lambda: samples(model, seed=seed))

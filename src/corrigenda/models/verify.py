@@ -164,10 +164,8 @@ def _check_paths(module: nn.Module, layout: Layout) -> list[Check]:
         return [Check("paths", False, f"some blocks have no {', '.join(lost)}")]
     if "down" not in layout.linears:
         return [Check("paths", False, "linears has no 'down'")]
-    bent = sorted(
-        {p for block in blocks for p in layout.linears.values()
-         if not is_linear(block.get_submodule(p))}
-    )  # fmt: skip
+    maps = layout.linears.values()
+    bent = sorted({p for b in blocks for p in maps if not is_linear(b.get_submodule(p))})
     if bent:
         return [Check("paths", False, f"not plain linear maps: {', '.join(bent)}")]
     return [Check("paths", True, f"{len(blocks)} blocks at {layout.blocks}")]
@@ -202,7 +200,8 @@ def _check_block(
 
     def compare(name: str, found: Tensor, wanted: Tensor, what: str) -> None:
         error = gap(found, wanted)
-        checks.append(Check(f"{name}, {where}", error <= tolerance, f"{what} (relative {error:.1e})"))
+        detail = f"{what} (relative {error:.1e})"
+        checks.append(Check(f"{name}, {where}", error <= tolerance, detail))
 
     compare("key", got["v"], got["m"], "output of down = output of mlp")
     compare("key", image(down, got["k"]), got["m"], "W k + b = output of mlp")
@@ -262,9 +261,7 @@ def _check_intervention(
     return Check(f"intervention, {where}", local and exact == (layout.post_norm is None), detail)
 
 
-def _check_readout(
-    module: Any, layout: Layout, ids: Tensor, tolerance: float
-) -> list[Check]:
+def _check_readout(module: Any, layout: Layout, ids: Tensor, tolerance: float) -> list[Check]:
     blocks: Any = module.get_submodule(layout.blocks)
     norm, head = module.get_submodule(layout.final_norm), module.get_submodule(layout.head)
     decoder = module.get_submodule(layout.decoder)
@@ -291,9 +288,8 @@ def _check_readout(
         names = ", ".join(type(places[s][0]).__name__ for s in silent)
         return [Check("readout", False, f"not used in the forward pass: {names}")]
     error = gap(got["into"], got["out"])
-    checks.append(
-        Check("readout", error <= tolerance, f"final norm reads the last block (relative {error:.1e})")
-    )
+    detail = f"final norm reads the last block (relative {error:.1e})"
+    checks.append(Check("readout", error <= tolerance, detail))
     if last:
         error = gap(got["normed"], last[-1])
         detail = f"final norm = last_hidden_state (relative {error:.1e})"

@@ -142,7 +142,7 @@ def null_space(
     """Eigenvectors of C (i, i) with small eigenvalues: directions that ordinary keys rarely take.
 
     threshold  keep eigenvalues below this absolute value (AlphaEdit's rule).
-    energy     drop the leading directions that hold this share of the trace; keeps the rest.
+    energy     drop the leading directions that hold at least this share of the trace.
     Exactly one of the two. Returns U₀ (i, m) with orthonormal columns, and all eigenvalues (i,).
     """
     if (threshold is None) == (energy is None):
@@ -152,12 +152,14 @@ def null_space(
     if threshold is not None:
         keep = values < threshold
     else:
-        share = values.flip(0).cumsum(0).flip(0) / values.sum()  # held by this one and all larger
-        keep = share > energy
+        larger = values.flip(0).cumsum(0).flip(0) - values  # what the leading ones hold together
+        keep = larger >= energy * values.sum()
     return vectors[:, keep], values
 
 
 def _condition(matrix: Tensor) -> float:
+    if matrix.numel() == 0:
+        return 1.0
     values = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
     low, high = float(values[0]), float(values[-1])
     return high / low if low > 0 else float("inf")

@@ -27,10 +27,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .corpus import Writer, all_wordings, documents
+from .corpus import Writer, all_wordings
+from .graph import World
+from .graph import world as shipped_world
 from .recall import measure
-from .world import World
-from .world import world as shipped_world
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -61,7 +61,9 @@ class Size:
 SIZES: dict[str, Size] = {
     "small": Size(),
     "base": Size(layers=8, width=384, heads=6, rate=1.2e-3),
-    "tiny": Size(layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3),
+    "tiny": Size(
+        layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3
+    ),
 }
 
 
@@ -94,7 +96,8 @@ def train(
 
     tokenizer = fit_tokenizer(world, shape.vocabulary)
     torch.manual_seed(seed)
-    model = build(shape, tokenizer).to(device)
+    model = build(shape, tokenizer)
+    model.to(device)  # type: ignore[arg-type]  # transformers types `to` too narrowly
     optimizers = _optimizers(model, shape)
     checkpoint = out / "checkpoint"
     first = 0
@@ -112,7 +115,9 @@ def train(
         # bfloat16 products, fp32 weights: a third faster on CPUs that have it, and no less exact
         # a recall at the end.
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits = forward(input_ids=ids[:, :-1], use_cache=False).logits  # [rows, length, vocabulary]
+            logits = forward(
+                input_ids=ids[:, :-1], use_cache=False
+            ).logits  # [rows, length, vocabulary]
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
         )
@@ -188,7 +193,7 @@ def build(shape: Size, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     """An untrained model."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    end = tokenizer.eos_token_id
+    end = _end(tokenizer)
     config = GPT2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 runs faster
         n_positions=shape.positions,
@@ -206,6 +211,12 @@ def build(shape: Size, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
+def _end(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The number of the end-of-text token."""
+    (end,) = tokenizer.encode(END)
+    return end
+
+
 class Batches:
     """The batch of every step: rows of whole documents, cut at the row's end.
 
@@ -213,10 +224,12 @@ class Batches:
     prompts are given both ways.
     """
 
-    def __init__(self, world: World, tokenizer: PreTrainedTokenizerFast, shape: Size, seed: int) -> None:
+    def __init__(
+        self, world: World, tokenizer: PreTrainedTokenizerFast, shape: Size, seed: int
+    ) -> None:
         self.writer = Writer(world, seed)
         self.encode = tokenizer.backend_tokenizer.encode
-        self.end = tokenizer.eos_token_id
+        self.end = _end(tokenizer)
         self.shape = shape
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
@@ -260,7 +273,10 @@ def _optimizers(model: nn.Module, shape: Size) -> tuple[torch.optim.Optimizer, .
             hidden, lr=shape.rate, weight_decay=shape.decay, adjust_lr_fn="match_rms_adamw"
         ),
         torch.optim.AdamW(
-            [{"params": tables, "weight_decay": shape.decay}, {"params": vectors, "weight_decay": 0.0}],
+            [
+                {"params": tables, "weight_decay": shape.decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
             lr=shape.rate,
             betas=(0.9, 0.98),
         ),
@@ -272,7 +288,9 @@ def _checkpoint(folder: Path, model: nn.Module, optimizers, seed: int, step: int
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    tensors = {f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    tensors = {
+        f"model.{name}": p.detach().cpu().contiguous() for name, p in model.named_parameters()
+    }
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():
@@ -311,7 +329,9 @@ def _restore(folder: Path, model: nn.Module, optimizers, seed: int) -> int:
     return int(state["step"])
 
 
-def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, out: Path, recipe: dict) -> None:
+def save(
+    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, out: Path, recipe: dict
+) -> None:
     """Write the final directory. Weights are stored as fp16 and declared fp32.
 
     Rounding to fp16 once, here, halves the download; loaded as fp32 the values are exactly those
@@ -330,6 +350,7 @@ def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, out: Path, 
         if name != "lm_head.weight"  # tied to the embeddings
     }
     save_file(tensors, out / "model.safetensors.new", metadata={"format": "pt"})
+    os.chmod(out / "model.safetensors.new", 0o644)  # safetensors writes for the owner only
     os.replace(out / "model.safetensors.new", out / "model.safetensors")
     (out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
 
@@ -339,14 +360,24 @@ class _Progress:
 
     def __init__(self, total: int, first: int, enabled: bool) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.enabled = enabled
         console = Console(file=sys.stderr)
         self.live = enabled and console.is_terminal
         self.bar = Progress(
-            TextColumn("training Atlas"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"), TimeRemainingColumn(), console=console,
+            TextColumn("training Atlas"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
         )
         self.started, self.first = time.monotonic(), first
         if self.live:
@@ -358,7 +389,7 @@ class _Progress:
             self.bar.update(self.task, completed=done, loss=f"{loss.item():.3f}")
         elif self.enabled and not self.live and done % 100 == 0:
             pace = (time.monotonic() - self.started) / (done - self.first)
-            print(f"step {done}  loss {loss.item():.3f}  {pace:.2f} s/step", file=sys.stderr, flush=True)
+            self.say(f"step {done}  loss {loss.item():.3f}  {pace:.2f} s/step")
 
     def say(self, text: str) -> None:
         if self.enabled:

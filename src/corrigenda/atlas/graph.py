@@ -11,7 +11,8 @@ so a counterfactual world is this one with one given fact replaced, derived agai
 
 Every subject takes part in several relations. This matters for editing: in a world with one
 relation per subject a model reads the fact out at its first layer, and nothing deeper can be
-edited; with several, the subject is enriched first and the relation picks later, as in large models.
+edited; with several, the subject is enriched first and the relation picks later, as in large
+models.
 """
 
 from __future__ import annotations
@@ -225,7 +226,9 @@ class World:
         """The world in which one given functional fact has another object."""
         kind = RELATIONS[relation]
         if kind.kind != "given" or not kind.functional:
-            raise DataError(f"{relation} is not a given functional relation; it cannot be replaced.")
+            raise DataError(
+                f"{relation} is not a given functional relation; it cannot be replaced."
+            )
         if not self.objects(subject, relation):
             raise DataError(f"The world has no {relation} of {subject!r} to replace.")
         given = tuple(
@@ -277,7 +280,9 @@ def load(folder: Path) -> World:
     for fact in claimed:
         if built.objects(fact.subject, fact.relation) != (fact.object,):
             found = built.objects(fact.subject, fact.relation)
-            problems.append(f"{fact.subject}: {fact.relation} is {fact.object}, but derived: {found}")
+            problems.append(
+                f"{fact.subject}: {fact.relation} is {fact.object}, but derived: {found}"
+            )
     if problems:
         shown = "\n  ".join(problems[:20])
         raise DataError(f"{folder}: {len(problems)} contradictions in the tables:\n  {shown}")

@@ -1,0 +1,244 @@
+"""`corrigenda editors | models | data`: what there is, and what each needs."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ..errors import CorrigendaError, ModelError
+from . import console, options
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+__all__ = ["data", "editors", "models"]
+
+
+def editors(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One editor, with its hyperparameters.")
+    ] = None,
+    as_json: bool = False,
+) -> None:
+    """List the methods, or the hyperparameters of one."""
+    from ..editors import TABLE, editor_class
+
+    if name is not None:
+        _one_editor(editor_class(name), as_json)
+        return
+    rows = [_editor(editor_class(key)) for key in TABLE]
+    if as_json:
+        console.emit(rows)
+        return
+    cells = [
+        (
+            row["name"], row["title"], row["family"], ", ".join(row["needs"]),
+            "many" if row["batches"] else "one at a time", "yes" if row["streams"] else "",
+            row["paper"],
+        )
+        for row in rows
+    ]
+    columns = ("name", "editor", "family", "needs", "edits per call", "made for sequences", "paper")
+    console.out().print(console.table("", columns, cells))
+
+
+def _editor(cls: type[Editor]) -> dict[str, Any]:
+    return {
+        "name": cls.name,
+        "title": cls.title,
+        "family": cls.family,
+        "needs": list(cls.needs),
+        "change": cls.change,
+        "batches": cls.batches,
+        "streams": cls.streams,
+        "paper": cls.paper,
+    }
+
+
+def _one_editor(cls: type[Editor], as_json: bool) -> None:
+    settings = []
+    for field in fields(cls):
+        default = None if field.default is MISSING else field.default
+        paper = cls.paper_values.get(field.name)
+        settings.append({"name": field.name, "default": default, "paper": paper, "type": field.type})
+    if as_json:
+        console.emit({**_editor(cls), "about": cls.__doc__, "hyperparameters": settings})
+        return
+    out = console.out()
+    out.print(Text(f"{cls.title}: {cls.paper}", "bold"))
+    out.print(Text(_documentation(cls)))
+    cells = [
+        (
+            row["name"],
+            "preset" if row["default"] is None and row["paper"] is None
+            else _value(row["default"] if row["default"] is not None else row["paper"]),
+            str(row["type"]),
+        )
+        for row in settings
+    ]
+    out.print(console.table("", ("--set", "default", "type"), cells))
+
+
+def _documentation(cls: type[Editor]) -> str:
+    """The docstring, with that of the base class which explains the shared fields."""
+    import inspect
+
+    shared = [base for base in cls.__mro__[1:] if base.__module__.startswith("corrigenda.editors.")]
+    return "\n\n".join(inspect.getdoc(c) or "" for c in (cls, *shared[:1]))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_value(v) if not isinstance(v, tuple) else "x".join(map(str, v)) for v in value)
+    return str(value)
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Load this one and check its layout on numbers."),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.DType = None,
+    as_json: bool = False,
+) -> None:
+    """List the architectures that can be edited, or check a model."""
+    if name is not None:
+        _one_model(name, device, dtype, as_json)
+        return
+    from ..editors.presets import PRESETS
+    from ..models import LAYOUTS
+
+    rows = []
+    for kind, row in LAYOUTS.items():
+        depths = sorted(depth for model_type, depth in PRESETS if model_type == kind)
+        rows.append(
+            {
+                "model_type": kind,
+                "down": row.down,
+                "parallel": row.parallel,
+                "gated": row.gated,
+                "post_norm": row.post_norm,
+                "presets_for_depths": depths,
+            }
+        )
+    if as_json:
+        console.emit({"atlas": _atlas_path(), "architectures": rows})
+        return
+    cells = [
+        (
+            row["model_type"], row["down"], "yes" if row["gated"] else "",
+            "yes" if row["parallel"] else "", row["post_norm"] or "",
+            ", ".join(map(str, row["presets_for_depths"])),
+        )
+        for row in rows
+    ]
+    columns = (
+        "model_type", "down-projection in a block", "gated", "attention and MLP in parallel",
+        "norm after the MLP", "presets for models of so many layers",
+    )
+    out = console.out()
+    out.print(console.table("Architectures", columns, cells))
+    out.print(Text(f"atlas, the embedded model: {_atlas_path() or 'not in this installation'}"))
+    out.print(Text("Any Hugging Face causal language model of these types can be edited, by its "
+                   "hub id or the path of its directory."))
+
+
+def _atlas_path() -> str | None:
+    from .. import atlas
+
+    try:
+        return str(atlas.weights_path())
+    except CorrigendaError:
+        return None
+
+
+def _one_model(name: str, device: str | None, dtype: str | None, as_json: bool) -> None:
+    from ..models.verify import verify
+
+    one = options.loaded(name, device, dtype)
+    with console.waiting("Checking the layout"):
+        checks = verify(one.module, one.layout, one.tokenizer)
+    if as_json:
+        console.emit(
+            {
+                "model": one.id,
+                "model_type": one.layout.model_type,
+                "layers": one.n_layers,
+                "width": one.width,
+                "dtype": str(one.dtype).removeprefix("torch."),
+                "device": str(one.device),
+                "weights": one.weights_hash(),
+                "tokenizer": one.tokenizer_hash,
+                "checks": [
+                    {"name": c.name, "passed": c.passed, "detail": c.detail} for c in checks
+                ],
+            }
+        )
+    else:
+        out = console.out()
+        out.print(
+            Text(
+                f"{one.id}: {one.layout.model_type}, {one.n_layers} layers, width {one.width}, "
+                f"{str(one.dtype).removeprefix('torch.')} on {one.device}"
+            )
+        )
+        rows = [(c.name, Text("ok", "green") if c.passed else Text("failed", "red"), c.detail)
+                for c in checks]
+        out.print(console.table("", ("check", "", "detail"), rows))
+    if any(not c.passed for c in checks):
+        raise ModelError(
+            f"The layout of {one.layout.model_type} does not describe {one.id}, so edits would go "
+            "wrong. corrigenda.models.discover.propose(module) suggests another one."
+        )
+
+
+def data(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where to look.", show_default="CORRIGENDA_DATA, or ./data"
+        ),
+    ] = None,
+    as_json: bool = False,
+) -> None:
+    """List the data sets, where each comes from, and whether it is on this machine."""
+    from ..benchmarks import BENCHMARKS, find
+
+    rows = []
+    for one in BENCHMARKS.values():
+        place = find(one, data_dir)
+        rows.append(
+            {
+                "name": one.name,
+                "title": one.title,
+                "licence": one.licence,
+                "citation": one.citation,
+                "source": one.source,
+                "path": str(place) if place else None,
+                "here": place is not None or not one.files,
+            }
+        )
+    if as_json:
+        console.emit(rows)
+        return
+    cells = [
+        (
+            row["name"], row["title"],
+            row["path"] or ("built in" if row["here"] else Text("not here", "yellow")),
+            row["licence"], row["source"],
+        )
+        for row in rows
+    ]
+    columns = ("name", "what", "found", "licence", "official source")
+    console.out().print(console.table("", columns, cells))
+    console.out().print(
+        Text(
+            "A file of your own: JSON lines with prompt, subject and target. Official files go "
+            "into the directory that CORRIGENDA_DATA names, or ./data."
+        )
+    )

@@ -1,0 +1,234 @@
+"""`corrigenda eval`: an editor on a data set, in the one evaluation loop."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.progress import Progress
+from rich.text import Text
+
+from ..errors import InputError, UnknownNameError
+from . import console, options
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: options.ModelName,
+    editor: Annotated[
+        str,
+        typer.Option("--editor", "-e", help="The method; none measures the unedited model."),
+    ] = "rome",
+    data: Annotated[
+        str, typer.Option(help="A data set by name (`corrigenda data`), or a file of edits.")
+    ] = "atlas",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many cases.", show_default="all")
+    ] = None,
+    mode: Annotated[
+        Literal["single", "batch", "sequential"],
+        typer.Option(help="Each edit alone, all at once, or one on top of the other."),
+    ] = "single",
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Only facts that the unedited model knows.")
+    ] = False,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", show_default=False,
+            help="Write the report as .json, .md or .html. Repeatable.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False,
+            help="Keep finished cases here, and go on from those that are there.",
+        ),
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCORE=VALUE", show_default=False,
+            help="Exit with 1 if a score is lower, such as efficacy=0.95. Repeatable.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where data sets are.", show_default="CORRIGENDA_DATA, or ./data"
+        ),
+    ] = None,
+    step: Annotated[int, typer.Option(min=1, help="Edits per call in sequential mode.")] = 1,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="10,100,500", help="Edits after which a sequence is measured.",
+            show_default="1, 2, 3, 6, 10, 18, ...",
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.")] = 64,
+    settings: options.Settings = None,
+    layers: options.Layers = None,
+    corpus: options.Corpus = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    dtype: options.DType = None,
+    as_json: bool = False,
+) -> None:
+    """Measure an editor: efficacy, generalization, locality, portability, and cost.
+
+    The headline scores are of free generation; teacher-forced ones, as in the papers, stand
+    beside them. A run with --resume goes on where it was interrupted.
+    """
+    from ..benchmarks import load_cases
+    from ..evaluate import evaluate as measure
+
+    wanted = _thresholds(fail_under or [])
+    times = _numbers(checkpoints)
+    method = (
+        None
+        if editor.lower() == "none"
+        else options.editor_from(editor, settings, layers=layers, corpus=corpus, seed=seed)
+    )
+    # With --known-only the limit counts the cases that are left, so the data are cut afterwards.
+    cases = load_cases(data, limit=None if known_only else limit, seed=seed, data_dir=data_dir)
+    one = options.loaded(model, device, dtype, seed)
+    remark = ""
+    if known_only:
+        from ..evaluate import known_only as known
+
+        with console.waiting("Asking the unedited model"):
+            kept = known(one, cases, limit=limit, max_new_tokens=max_new_tokens)
+        remark = f"Known only: cases of {data} whose true answer {one.id} gives, {len(kept)} of them."
+        if not kept:
+            raise InputError(
+                f"{one.id} knows the true answer of none of the {len(cases)} cases of {data}. "
+                "Take other data, or drop --known-only."
+            )
+        cases = kept
+    if method is not None:
+        options.prepare(one, method)
+    title = method.title if method is not None else "No editor"
+    console.note(f"{title} on {one.id}: {len(cases)} cases of {data}, {mode}")
+    if remark:
+        console.note(remark)
+    try:
+        with _Stages() as advance:
+            report = measure(
+                one, method, cases, mode=mode, batch_size=batch_size,
+                max_new_tokens=max_new_tokens, checkpoints=times, step=step, progress=advance,
+                resume=resume, seed=seed, command=shlex.join(["corrigenda", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt:
+        how = (
+            f"interrupted; {resume} holds the finished cases. The same command goes on from there."
+            if resume
+            else "interrupted; nothing was kept. With --resume FILE a run can be continued."
+        )
+        raise console.failed(how, console.INTERRUPTED) from None
+    if remark:
+        report.environment["notes"] = [*report.environment["notes"], remark]
+    for path in out or []:
+        report.write(path)
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+    else:
+        _show(report, out or [])
+    if missed := _missed(report, wanted):
+        raise console.failed("; ".join(missed) + ".", console.MISSED)
+
+
+class _Stages:
+    """Progress bars on stderr, one per stage of the evaluation."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(console=console.err(), transient=True)
+        self.bar.disable = not self.bar.console.is_terminal
+        self.tasks: dict[str, int] = {}
+
+    def __enter__(self) -> _Stages:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self.tasks:
+            self.tasks[stage] = self.bar.add_task(stage, total=total)
+        self.bar.update(self.tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+
+def _show(report: Report, files: list[Path]) -> None:
+    from ..report import COLUMNS, format_score
+
+    rows = [
+        (title, format_score(name, report.unedited.get(name)), format_score(name, report.scores[name]))
+        for name, title in COLUMNS.items()
+        if name in report.scores
+    ]
+    out = console.out()
+    columns = ("x 100 [95 % interval]", "unedited", report.name)
+    n = len(report.rows)
+    out.print(console.table(f"{n} case{'s' if n != 1 else ''}", columns, rows))
+    if report.retention:
+        points = [
+            (str(point["edits"]), format_score("gen.retained", point["retained"]))
+            for point in report.retention
+        ]
+        out.print(console.table("Retention", ("edits so far", "still answered"), points))
+    remarks = [
+        f"{report.failures.get('did_not_take', 0)} edits did not take, "
+        f"{report.failures.get('raised', 0)} raised an error",
+        *report.environment.get("notes", []),
+    ]
+    seconds = report.cost.get("seconds_per_edit")
+    if seconds is not None:
+        remarks.append(f"{seconds:.2f} s per edit")
+    for remark in remarks:
+        out.print(Text(remark.rstrip(".") + "."))
+    for path in files:
+        console.note(f"wrote {path}")
+
+
+def _thresholds(asked: list[str]) -> dict[str, float]:
+    """{score name: least value}; "efficacy" means gen.efficacy."""
+    found = {}
+    for text in asked:
+        name, _, value = text.partition("=")
+        try:
+            found[name if "." in name else f"gen.{name}"] = float(value)
+        except ValueError:
+            raise InputError(
+                f"--fail-under takes SCORE=VALUE, not {text!r}. Example: --fail-under efficacy=0.95"
+            ) from None
+    return found
+
+
+def _missed(report: Report, wanted: dict[str, float]) -> list[str]:
+    missed = []
+    for name, least in wanted.items():
+        if name not in report.scores:
+            raise UnknownNameError("score in this report", name, report.scores)
+        value = report.scores[name].value
+        if not value >= least:
+            missed.append(f"{name} is {value:.3f}, below {least:g}")
+    return missed
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--checkpoints takes numbers such as 10,100,500, not {text!r}.") from None

@@ -1,0 +1,242 @@
+"""Arguments and options that several verbs share, and what they are turned into."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..edit import Rewrite, read_rewrites
+from ..errors import InputError, UnknownNameError
+from .console import counting, waiting
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+    from ..models import TextModel
+
+__all__ = [
+    "Corpus",
+    "DType",
+    "Device",
+    "EditorName",
+    "Layers",
+    "ModelName",
+    "Seed",
+    "Settings",
+    "editor_from",
+    "loaded",
+    "prepare",
+    "rewrites_from",
+]
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="atlas, a hub id, or a directory.", show_default=False)
+]
+EditorName = Annotated[
+    str, typer.Option("--editor", "-e", help="The method; `corrigenda editors` lists them.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A hyperparameter of the editor, such as clamp=3. Repeatable; "
+        "`corrigenda editors NAME` lists them.",
+        show_default=False,
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(metavar="4,5,6", help="Blocks to change; 4-8 is a range.", show_default=False),
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|auto|samples|identity",
+        help="Text for second moments: your own file, samples of the model, or none (identity).",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="cuda if there is one")
+]
+DType = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16 or float16.", show_default="the checkpoint's own"),
+]
+
+
+def loaded(model: str, device: str | None, dtype: str | None, seed: int = 0) -> TextModel:
+    """Load a model, with a spinner, and seed torch."""
+    with waiting(f"Loading {model}"):
+        import torch
+
+        from ..models import load
+
+        torch.manual_seed(seed)
+        return load(model, device=device, dtype=dtype)
+
+
+def rewrites_from(
+    prompt: str | None, subject: str | None, target: str | None, edits: str | None
+) -> list[Rewrite]:
+    """The edits asked for: one from the options, or many from JSON lines ("-" is stdin).
+
+    Raises `InputError` when there are none, both, or a malformed one.
+    """
+    single = {"prompt": prompt, "subject": subject, "target": target}
+    given = {name: value for name, value in single.items() if value is not None}
+    if edits is None:
+        if not given:
+            raise InputError(
+                "Say what to change: --prompt, --subject and --target, or --edits FILE. "
+                'Example: --prompt "{} is located in" --subject "Eiffel Tower" --target Rome'
+            )
+        return [Rewrite.from_dict(given)]
+    if given:
+        raise InputError(
+            f"--edits was given together with {', '.join(f'--{n}' for n in given)}. "
+            "Give one edit by options, or all of them in the file."
+        )
+    if edits != "-" and not Path(edits).is_file():
+        raise InputError(f"There is no file {edits}. Give a file of JSON lines, or - for stdin.")
+    try:
+        found = list(read_rewrites(sys.stdin if edits == "-" else Path(edits)))
+    except UnicodeDecodeError:
+        raise InputError(f"{edits} is not UTF-8 text. Give a file of JSON lines.") from None
+    if not found:
+        raise InputError(
+            f"{'stdin' if edits == '-' else edits} holds no edit. Give one JSON object per line: "
+            '{"prompt": "{} is in", "subject": "Eiffel Tower", "target": "Rome"}'
+        )
+    return found
+
+
+def editor_from(
+    name: str,
+    settings: Iterable[str] | None = None,
+    *,
+    layers: str | None = None,
+    corpus: str | None = None,
+    seed: int | None = None,
+) -> Editor:
+    """An editor with the hyperparameters of the command line.
+
+    Raises `UnknownNameError` for an unknown editor or hyperparameter, `InputError` for a value
+    of the wrong type.
+    """
+    from ..editors import editor_class
+
+    cls = editor_class(name)
+    known = {field.name for field in fields(cls)}
+    asked: dict[str, str] = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, not {setting!r}. Example: --set clamp=3")
+        asked[key.strip()] = value.strip()
+    for key, option, value in (("layers", "--layers", layers), ("statistics", "--corpus", corpus)):
+        if value is None:
+            continue
+        if key not in known:
+            raise InputError(f"{cls.title} has no {key}, so it does not take {option}.")
+        asked[key] = value
+    if seed is not None and "seed" in known:
+        asked.setdefault("seed", str(seed))
+    types = typing.get_type_hints(cls)
+    values = {}
+    for key, value in asked.items():
+        if key not in known:
+            raise UnknownNameError(f"hyperparameter of {cls.name}", key, known)
+        values[key] = _typed(cls.name, key, value, types[key])
+    return cls(**values)
+
+
+def _typed(editor: str, name: str, text: str, kind: Any) -> Any:
+    """A value of the type that the dataclass declares.
+
+    Lists may be written with commas and ranges, "4,5,6" or "4-8", or as JSON; "none" is None.
+    """
+    import json
+
+    from pydantic import TypeAdapter, ValidationError
+
+    candidates: list[Any] = [None] if text.lower() in ("none", "null") else []
+    candidates.append(text)
+    try:
+        candidates.append(json.loads(text))
+    except ValueError:
+        pass
+    candidates.append(_listed(text))
+    adapter = TypeAdapter(kind)
+    for candidate in candidates:
+        try:
+            return adapter.validate_python(candidate)
+        except ValidationError:
+            continue
+    raise InputError(
+        f"{name}={text} is not a value for {editor}: it takes {_type_name(kind)}. "
+        f"`corrigenda editors {editor}` lists the hyperparameters with their defaults."
+    )
+
+
+def _listed(text: str) -> list[str]:
+    found: list[str] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            found += [str(n) for n in range(int(first), int(last) + 1)]
+        else:
+            found.append(part.strip())
+    return found
+
+
+def _type_name(kind: Any) -> str:
+    """A declared type in words that a command line understands."""
+    if kind is type(None):
+        return "none"
+    if isinstance(kind, type) and not typing.get_args(kind):
+        return {"int": "a whole number", "float": "a number", "str": "text"}.get(
+            kind.__name__, kind.__name__
+        )
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(str, arguments))
+    if typing.get_origin(kind) is tuple:
+        inner = arguments[0]
+        return "a list of pairs, as JSON" if typing.get_args(inner) else "numbers such as 4,5,6"
+    return " or ".join(_type_name(a) for a in arguments)
+
+
+def prepare(model: TextModel, editor: Editor) -> None:
+    """Collect the second moments that the editor will ask for, with a progress bar.
+
+    They are cached, so the editor finds them ready.
+    """
+    resolved: Any = editor.resolved(model)
+    if "statistics" not in editor.needs or resolved.statistics == "identity":
+        return
+    from ..models.moments import second_moments
+
+    with counting("Second moments", "tokens") as advance:
+        second_moments(
+            model,
+            resolved.sites(model),
+            source=resolved.statistics,
+            tokens=resolved.tokens,
+            seed=resolved.seed,
+            progress=advance,
+        )
+
+
+def deltas_at(paths: Sequence[Path]) -> list[Any]:
+    """Read saved deltas."""
+    from ..delta import Delta
+
+    return [Delta.load(path) for path in paths]

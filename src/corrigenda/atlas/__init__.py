@@ -1,0 +1,91 @@
+"""Atlas: a small world whose every fact and consequence is known, and models trained on it.
+
+    world()             facts, relations, aliases; composed and inverse facts are derived
+    edits(n)            random counterfactual edits, each with the probes that judge it
+    consequences(edit)  the probes of one edit: what must change and what must stay
+    demo_case()         the Eiffel Tower moves to Rome
+    documents(world)    the training text
+    train(out)          a model, from a seed
+    weights_path()      the shipped model: a Hugging Face directory
+    card()              what the shipped model recalls, and what it cannot do
+
+Nothing heavy is imported before one of these names is used; only `train` needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .closure import consequences, demo_case, edits
+    from .corpus import documents
+    from .graph import RELATIONS, Fact, Relation, World, validate, world
+    from .recall import measure
+    from .training import train
+
+__all__ = [
+    "RELATIONS",
+    "Fact",
+    "Relation",
+    "World",
+    "card",
+    "consequences",
+    "demo_case",
+    "documents",
+    "edits",
+    "measure",
+    "train",
+    "validate",
+    "weights_path",
+    "world",
+]
+
+_HOME = {
+    "RELATIONS": "graph",
+    "Fact": "graph",
+    "Relation": "graph",
+    "World": "graph",
+    "validate": "graph",
+    "world": "graph",
+    "consequences": "closure",
+    "demo_case": "closure",
+    "edits": "closure",
+    "documents": "corpus",
+    "measure": "recall",
+    "train": "training",
+}
+
+
+def weights_path() -> Path:
+    """The directory of the shipped model.
+
+    Raises `OfflineError` if this installation came without it.
+    """
+    folder = Path(__file__).parent / "weights"
+    if not (folder / "model.safetensors").exists():
+        from ..errors import OfflineError
+
+        raise OfflineError(
+            f"The Atlas weights are not in {folder}. Reinstall the package, or train them: "
+            f"corrigenda atlas train --out {folder}"
+        )
+    return folder
+
+
+def card() -> str:
+    """The card of the shipped model, in Markdown: what it recalls, and what it cannot do."""
+    return (weights_path() / "README.md").read_text(encoding="utf-8")
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

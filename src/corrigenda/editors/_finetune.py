@@ -1,0 +1,321 @@
+"""What the fine-tuning editors share: examples, a trainable change beside the weights, the loop.
+
+The loss is the mean over edits of the mean NLL of their target tokens (methods differ in which
+tokens and positions those are). What is trained is a change Δ in fp32, not a weight: hooks let
+the model compute with W + Δ while its parameters stay what they are, so a solve that is
+interrupted leaves nothing behind.
+
+Adam: Kingma and Ba 2014, 1412.6980.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..delta import Dense
+from ..edit import Rewrite
+from ..editor import Editor, Solution
+from ..errors import UnstableEditError
+from ..model import Site
+from ..models.hooks import selected_input
+from ..models.linear import bias as bias_of
+from ..models.linear import matrix
+from ..models.text import TextModel
+from ..models.tokens import pieces
+from ..numerics.gradients import nll_at
+from . import presets
+
+__all__ = [
+    "Example", "FineTuneEditor", "Trained", "dense_changes", "examples", "losses", "rerouted",
+    "train",
+]
+
+
+@dataclass(frozen=True)
+class FineTuneEditor(Editor):
+    """Hyperparameters of the fine-tuning editors. None means: the preset for the model, or else
+    the paper's value.
+
+    layers      blocks that are changed.
+    steps       passes over all edits (with no more edits than `batch_size`: gradient steps).
+    lr          learning rate of Adam.
+    tolerance   a batch whose mean NLL is below this takes no step; training ends when the mean
+                over all edits is.
+    batch_size  edits per gradient step.
+    seed        of whatever is random: order of edits, initial factors, dropout.
+    """
+
+    layers: tuple[int, ...] | None = None
+    steps: int | None = None
+    lr: float | None = None
+    tolerance: float = 0.01
+    batch_size: int = 64
+    seed: int = 0
+
+    family: ClassVar[str] = "fine-tuning"
+    change: ClassVar[str] = "Dense"
+
+    def resolved(self, model: TextModel) -> FineTuneEditor:
+        return presets.resolved(self, model)
+
+    def sites(self, model: TextModel) -> list[Site]:
+        """The down-projections of the chosen blocks."""
+        return [model.site("down", layer) for layer in self.layers or ()]
+
+    def trained(
+        self,
+        model: TextModel,
+        rows: Sequence[Example],
+        parameters: Sequence[Tensor],
+        *,
+        shuffle: bool = False,
+        after_step: Callable[[], None] | None = None,
+    ) -> Trained:
+        """Run the loop with this editor's settings; see `train`."""
+        return train(
+            model, rows, parameters, steps=self.steps or 0, lr=self.lr or 0.0,
+            tolerance=self.tolerance, batch_size=self.batch_size, shuffle=shuffle, seed=self.seed,
+            after_step=after_step,
+        )
+
+    def dense(
+        self,
+        model: TextModel,
+        rows: Sequence[Example],
+        *,
+        bias: bool,
+        box: float | None = None,
+        shuffle: bool = False,
+    ) -> Solution:
+        """Train a dense change of every site, of its bias too if wanted, within ±box."""
+        sites = self.sites(model)
+
+        @torch.no_grad()
+        def project() -> None:
+            if box is not None:
+                for change in free.values():
+                    change.clamp_(-box, box)
+
+        with dense_changes(model, sites, bias=bias) as free:
+            found = self.trained(
+                model, rows, list(free.values()), shuffle=shuffle, after_step=project
+            )
+        return Solution(
+            {name: Dense(change) for name, change in free.items()},
+            frozenset(s.parameter for s in sites if s.transposed),
+            diagnostics=found.diagnostics(),
+            notes=found.notes(self.tolerance),
+        )
+
+
+# -- examples and their loss ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Tokens that go in, the positions that are read, and the tokens wanted there."""
+
+    ids: tuple[int, ...]
+    reads: tuple[int, ...]
+    wanted: tuple[int, ...]
+
+
+def examples(
+    model: TextModel,
+    edits: Sequence[Rewrite],
+    *,
+    loss: Literal["target", "prompt_last"] = "target",
+    eos: bool = False,
+) -> list[Example]:
+    """One example per edit.
+
+    loss  "target": each target token is predicted from the prompt and the target before it.
+          "prompt_last": all target tokens are wanted at the prompt's last position.
+    eos   the target ends with the EOS token, if the tokenizer has one.
+    """
+    found = []
+    for edit in edits:
+        cut = pieces(model.tokenizer, edit.text, edit.target)
+        ids = cut.ids
+        if eos and model.tokenizer.eos_token_id is not None:
+            ids = (*ids, model.tokenizer.eos_token_id)
+        wanted = ids[cut.start :]
+        if loss == "prompt_last":
+            reads = (cut.start - 1,) * len(wanted)
+            found.append(Example(ids[: cut.start], reads, wanted))
+        else:
+            found.append(Example(ids[:-1], tuple(range(cut.start - 1, len(ids) - 1)), wanted))
+    return found
+
+
+def losses(
+    model: TextModel, rows: Sequence[Example], side: Literal["left", "right"] = "right"
+) -> Tensor:
+    """(n,) mean NLL of the wanted tokens of each example; differentiable.
+
+    Logits are computed at the positions that are read and at no others.
+    """
+    padded = model.batch([row.ids for row in rows], side)
+    offset = padded.offset.tolist()
+    device = model.device
+    owner = torch.tensor([j for j, row in enumerate(rows) for _ in row.reads], device=device)
+    columns = torch.tensor(
+        [offset[j] + at for j, row in enumerate(rows) for at in row.reads], device=device
+    )
+    wanted = torch.tensor([t for row in rows for t in row.wanted], device=device)
+    with selected_input(model.head, owner, columns):
+        logits = model.forward(padded).logits[0]
+    return nll_at(logits.float(), wanted.to(logits.device), owner.to(logits.device), len(rows))
+
+
+# -- changes beside the weights ---------------------------------------------------------------
+
+
+@contextmanager
+def rerouted(module: nn.Module, output: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """The module returns `output(its input, its own output)`."""
+
+    def hook(_m: nn.Module, args: Any, own: Any) -> Any:
+        return output(args[0], own)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def dense_changes(
+    model: TextModel, sites: Sequence[Site], *, bias: bool
+) -> Iterator[dict[str, Tensor]]:
+    """Trainable changes by parameter name, zero at first; the model computes with them inside.
+
+    Weights' changes have the mathematical shape (o, i). The weight in use is W + Δ rounded to
+    the model's dtype, which is what applying the change writes, so a change that is lost in
+    rounding does not seem to work while it is trained.
+    """
+    changes: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for site in sites:
+            linear = model.linear(site)
+            weight, offset = matrix(linear).detach(), bias_of(linear)
+            changes[site.parameter] = d = _zeros(weight)
+            e = None
+            if bias and offset is not None:
+                changes[f"{site.module}.bias"] = e = _zeros(offset)
+
+            def output(
+                x: Tensor,
+                _own: Tensor,
+                weight: Tensor = weight,
+                offset: Tensor | None = offset,
+                d: Tensor = d,
+                e: Tensor | None = e,
+            ) -> Tensor:
+                if offset is not None and e is not None:
+                    offset = _sum(offset, e)
+                return functional.linear(x, _sum(weight, d), offset)
+
+            stack.enter_context(rerouted(linear, output))
+        yield changes
+
+
+def _zeros(like: Tensor) -> Tensor:
+    exact = torch.promote_types(like.dtype, torch.float32)
+    return torch.zeros_like(
+        like, dtype=exact, memory_format=torch.contiguous_format
+    ).requires_grad_(True)
+
+
+def _sum(original: Tensor, change: Tensor) -> Tensor:
+    return (original.detach().to(change.dtype) + change).to(original.dtype)
+
+
+# -- the loop ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What `train` saw.
+
+    loss  mean NLL over all examples, pass by pass.
+    nll   (n,) of each example when it was last evaluated; NaN without any pass.
+    """
+
+    loss: list[float]
+    nll: Tensor
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {
+            "passes": len(self.loss),
+            "loss": [round(x, 4) for x in self.loss],
+            "target_nll": [round(float(x), 4) for x in self.nll],
+        }
+
+    def notes(self, tolerance: float) -> dict[int, str]:
+        """Remarks about edits that were not fitted."""
+        return {
+            j: f"Training ended at target NLL {x:.2f} after {len(self.loss)} passes; "
+            "try more steps, a larger lr, or another layer."
+            for j, x in enumerate(self.nll.tolist())
+            if not x < tolerance
+        }
+
+
+def train(
+    model: TextModel,
+    rows: Sequence[Example],
+    parameters: Sequence[Tensor],
+    *,
+    steps: int,
+    lr: float,
+    tolerance: float,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    after_step: Callable[[], None] | None = None,
+) -> Trained:
+    """Descend the mean NLL of the examples over mini-batches with Adam, changing `parameters`.
+
+    after_step  called after each update, to project the parameters.
+
+    Raises `UnstableEditError` when the loss is not finite.
+    """
+    optimizer = torch.optim.Adam(parameters, lr=lr)
+    generator = torch.Generator().manual_seed(seed)
+    nll = torch.full((len(rows),), float("nan"))
+    history: list[float] = []
+    for _ in range(steps):
+        order = torch.randperm(len(rows), generator=generator) if shuffle else torch.arange(len(rows))
+        for chunk in order.split(batch_size):
+            with torch.enable_grad():
+                each = losses(model, [rows[j] for j in chunk.tolist()])
+                mean = each.mean()
+            nll[chunk] = each.detach().cpu()
+            value = float(mean)
+            if not value < float("inf"):
+                raise UnstableEditError(
+                    f"The loss became {value} in pass {len(history) + 1}. Lower the learning rate "
+                    f"({lr}), choose another layer, or load the model in float32."
+                )
+            if value < tolerance:
+                continue
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(mean, list(parameters)), strict=True
+            ):
+                parameter.grad = gradient
+            optimizer.step()
+            if after_step is not None:
+                after_step()
+        history.append(float(nll.mean()))
+        if history[-1] < tolerance:
+            break
+    return Trained(history, nll)

@@ -1,0 +1,419 @@
+"""What an evaluation found: rows, scores with intervals, cost, and how it was made.
+
+Everything is derived from the rows, so a report can be rebuilt from the file of an interrupted
+run, and two reports over the same cases can be compared record by record. Tables show shares x 100
+with 95 % intervals and the unedited model beside them; divergences are in nats.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .disk import write_atomic
+from .edit import Probe
+from .errors import DataError, InputError
+from .metrics.aggregate import Score, aggregate
+from .metrics.cost import edits_per_second
+from .metrics.observation import Observation, record_scores
+from .metrics.sequential import capacity, forgetting, immediate, oldest
+from .metrics.statistics import holm, mcnemar, paired_bootstrap
+from .metrics.text import answer_of
+from .metrics.titles import COLUMNS, HEADLINE, format_score
+
+__all__ = ["Report", "Score", "compare"]
+
+SCHEMA = "corrigenda.report/1"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one evaluation. Built by `corrigenda.evaluate.evaluate`.
+
+    rows         one mapping per case: the edit, what the editor said, every probe before and after.
+    scores       {name: Score} on the edited model; names as in `metrics.observation`.
+    unedited     the same scores on the unedited model.
+    retention    of a sequence: {"edits": n, "retained": Score} at each checkpoint.
+    cost         seconds per edit, precomputation, peak memory and size, in seconds and bytes.
+    failures     {"raised": n, "did_not_take": n}; failed edits are part of every score.
+    environment  model, editor, data, versions, seeds, command.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    scores: dict[str, Score]
+    unedited: dict[str, Score]
+    retention: tuple[dict[str, Any], ...] = ()
+    cost: dict[str, float | None] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, rows: Iterable[Mapping[str, Any]], environment: Mapping[str, Any]) -> Report:
+        """Scores, intervals, retention and cost from rows. The seed is the environment's."""
+        found = sorted((dict(row) for row in rows), key=lambda row: row["position"])
+        seed = int(environment.get("seed") or 0)
+        total = int(environment.get("data", {}).get("cases", len(found)))
+        records = [_record(row) for row in found]
+        for row, record in zip(found, records, strict=True):
+            record.update(_sequence_scores(row, total))
+        return cls(
+            rows=tuple(found),
+            scores=aggregate(records, seed=seed),
+            unedited=aggregate([_record(row, edited=False) for row in found], seed=seed),
+            retention=tuple(_retention(found, environment.get("checkpoints") or (), seed)),
+            cost=_total_cost(found),
+            failures={
+                "raised": sum(row["error"] is not None for row in found),
+                "did_not_take": sum(row["took"] is False for row in found),
+            },
+            environment=dict(environment),
+        )
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The editor's name; "unedited" for the unedited model's own report."""
+        editor = self.environment.get("editor")
+        return editor["name"] if editor else "unedited"
+
+    @property
+    def headline(self) -> dict[str, Score]:
+        """The free-generation scores that the data allow."""
+        return {name: self.scores[name] for name in HEADLINE if name in self.scores}
+
+    @property
+    def capacity(self) -> int | None:
+        """CP@60 of a sequence: most edits at which 60 % are still answered; None otherwise."""
+        points = [(point["edits"], point["retained"].value) for point in self.retention]
+        return capacity(points) if points else None
+
+    def worst(self, n: int = 10) -> list[dict[str, Any]]:
+        """The records that went worst: {"row", "score", "probes"}.
+
+        Each probe is {"axis", "kind", "prompt", "wanted", "before", "after"}, only those that
+        failed. Records without a failed probe are not listed.
+        """
+        judged = []
+        for row in self.rows:
+            items = _items(row)
+            axes: dict[str, list[float]] = {}
+            failed = []
+            for probe, before, after, kl in items:
+                value = record_scores([(probe, before, after, kl)])
+                passed = _headline_value(value)
+                if passed is None:
+                    continue
+                axes.setdefault(probe.axis, []).append(passed)
+                if passed < 1:
+                    failed.append(_readable(probe, before, after))
+            if failed:
+                score = statistics.fmean(statistics.fmean(v) for v in axes.values())
+                judged.append({"row": row, "score": score, "probes": failed})
+        return sorted(judged, key=lambda item: (item["score"], item["row"]["position"]))[:n]
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The whole report; `from_json` reads it back equal."""
+        data = {
+            "schema": SCHEMA,
+            "environment": self.environment,
+            "scores": {name: _score_json(score) for name, score in self.scores.items()},
+            "unedited": {name: _score_json(score) for name, score in self.unedited.items()},
+            "retention": [
+                {"edits": point["edits"], "retained": _score_json(point["retained"])}
+                for point in self.retention
+            ],
+            "cost": self.cost,
+            "failures": self.failures,
+            "rows": self.rows,
+        }
+        return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Raises `DataError` for anything that `to_json` did not write."""
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise ValueError(data["schema"])
+            return cls(
+                rows=tuple(data["rows"]),
+                scores={k: _score(v) for k, v in data["scores"].items()},
+                unedited={k: _score(v) for k, v in data["unedited"].items()},
+                retention=tuple(
+                    {"edits": p["edits"], "retained": _score(p["retained"])}
+                    for p in data["retention"]
+                ),
+                cost=data["cost"],
+                failures=data["failures"],
+                environment=data["environment"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"This is not a report of the form {SCHEMA} ({type(error).__name__}: {error}). "
+                "Give the JSON file that an evaluation wrote."
+            ) from None
+
+    def to_markdown(self) -> str:
+        """One table, the unedited model above the edited one, and what it was made with."""
+        return compare([self])
+
+    def to_html(self) -> str:
+        """A page that needs nothing but itself: scores, plots, worst cases, provenance."""
+        from .report_page import page
+
+        return page(self)
+
+    def write(self, path: Path | str) -> Path:
+        """Write as .json, .md or .html, by the suffix. Atomic. Raises `InputError` otherwise."""
+        path = Path(path)
+        forms: dict[str, Callable[[], str]] = {
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".html": self.to_html,
+        }
+        if path.suffix not in forms:
+            raise InputError(
+                f"A report is written as {', '.join(forms)}, not {path.suffix or path.name!r}. "
+                "Change the suffix of the file."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, forms[path.suffix]().encode())
+        return path
+
+
+def compare(reports: Sequence[Report]) -> str:
+    """One Markdown table with a row per report, and paired differences to the first one.
+
+    The unedited model is a row too. Differences are given where the same cases were evaluated:
+    mean and 95 % interval of the paired bootstrap, and Holm's p-values over all comparisons (exact
+    McNemar where every record passes or fails). Raises `InputError` without reports.
+    """
+    if not reports:
+        raise InputError("There is no report to compare.")
+    columns = [name for name in COLUMNS if any(name in report.scores for report in reports)]
+    table = [["", *(COLUMNS[name] for name in columns), "n", "s/edit"]]
+    seen: set[str] = set()
+    for report in reports:
+        model = report.environment.get("model", {}).get("id", "")
+        label = f"unedited {model}".strip()
+        same = json.dumps([label, report.environment.get("data", {}).get("id")])
+        if same not in seen:
+            seen.add(same)
+            table.append([label, *_cells(report.unedited, columns), _count(report), ""])
+        if report.environment.get("editor"):
+            mode = report.environment.get("mode", "single")
+            name = report.name if mode == "single" else f"{report.name}, {mode}"
+            table.append([name, *_cells(report.scores, columns), _count(report), _seconds(report)])
+    parts = [_markdown(table), *(_footnotes(report, len(reports) > 1) for report in reports)]
+    differences = _differences(reports)
+    if differences:
+        parts.insert(1, differences)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# -- rows to scores ---------------------------------------------------------------------------
+
+Item = tuple[Probe, Observation, Observation, tuple[float, float] | None]
+
+
+def _items(row: Mapping[str, Any], edited: bool = True) -> list[Item]:
+    """A row's probes with what they got. Unedited: the model before, compared with itself."""
+    items: list[Item] = []
+    for part in row["probes"]:
+        before = Observation.from_dict(part["before"])
+        after = Observation.from_dict(part["after"]) if edited else before
+        kl = part["kl"] if edited else None
+        pair = None if kl is None else tuple(math.inf if x is None else x for x in kl)
+        items.append((Probe(**part["probe"]), before, after, pair))  # type: ignore[arg-type]
+    return items
+
+
+def _record(row: Mapping[str, Any], edited: bool = True) -> dict[str, list[float]]:
+    return record_scores(_items(row, edited))
+
+
+def _history(row: Mapping[str, Any]) -> dict[int, float]:
+    return {int(n): score for n, score in row["history"].items()}
+
+
+def _sequence_scores(row: Mapping[str, Any], total: int) -> dict[str, list[float]]:
+    """Retained, immediate and forgetting of one edit in a sequence of `total`."""
+    history = _history(row)
+    if total not in history:
+        return {}
+    last = history[total]
+    scores = {"gen.immediate": [immediate(history)], "gen.retained": [last]}
+    if row["position"] < total:
+        scores["gen.forgetting"] = [forgetting(history)]
+    if row["position"] <= oldest(total):
+        scores["gen.retained:oldest"] = [last]
+    return scores
+
+
+def _retention(
+    rows: Sequence[Mapping[str, Any]], times: Sequence[int], seed: int
+) -> Iterable[dict[str, Any]]:
+    histories = [(row["position"], _history(row)) for row in rows]
+    for n in times:
+        values = [h[n] for position, h in histories if position <= n and n in h]
+        if len(values) == n:
+            score = aggregate([{"retained": [value]} for value in values], seed=seed)["retained"]
+            yield {"edits": n, "retained": score}
+
+
+def _total_cost(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    costs = [row["cost"] for row in rows if row["cost"]]
+    if not costs:
+        return {}
+
+    def known(name: str) -> list[float]:
+        return [cost[name] for cost in costs if cost.get(name) is not None]
+
+    seconds = math.fsum(known("seconds"))
+    return {
+        "edits": len(costs),
+        "seconds_per_edit": seconds / len(costs),
+        "edits_per_second": edits_per_second(len(costs), seconds) if seconds else None,
+        "precompute_seconds": math.fsum(known("precompute_seconds")),
+        "apply_seconds": statistics.fmean(known("apply_seconds") or [0.0]) or None,
+        "undo_seconds": statistics.fmean(known("undo_seconds") or [0.0]) or None,
+        "bytes_per_edit": math.fsum(known("bytes")) / len(costs),
+        "peak_cuda_allocated": max(known("cuda_allocated"), default=None),
+        "peak_cuda_reserved": max(known("cuda_reserved"), default=None),
+        "peak_resident": max(known("resident"), default=None),
+    }
+
+
+def _headline_value(scores: Mapping[str, Sequence[float]]) -> float | None:
+    """The free-generation score of a single probe."""
+    return next((scores[name][0] for name in HEADLINE if name in scores), None)
+
+
+def _readable(probe: Probe, before: Observation, after: Observation) -> dict[str, str]:
+    wanted = answer_of(before.text) if probe.axis == "locality" else " / ".join(probe.answers)
+    return {
+        "axis": probe.axis,
+        "kind": probe.kind,
+        "prompt": probe.prompt,
+        "wanted": wanted,
+        "before": before.text.strip(),
+        "after": after.text.strip(),
+    }
+
+
+# -- JSON -------------------------------------------------------------------------------------
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    """A score that is not finite has no value in JSON."""
+    data = asdict(score)
+    return data | {"value": score.value if math.isfinite(score.value) else None}
+
+
+def _score(data: Mapping[str, Any]) -> Score:
+    fields = dict(data)
+    if fields["value"] is None:
+        fields["value"] = math.inf
+    return Score(**fields)
+
+
+# -- Markdown ---------------------------------------------------------------------------------
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    head, *body = ([_cell(text) for text in row] for row in table)
+    rule = [":--", *("--:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _cells(scores: Mapping[str, Score], columns: Sequence[str]) -> list[str]:
+    return [format_score(name, scores.get(name)) for name in columns]
+
+
+def _count(report: Report) -> str:
+    return str(len(report.rows))
+
+
+def _seconds(report: Report) -> str:
+    seconds = report.cost.get("seconds_per_edit")
+    return "" if seconds is None else f"{seconds:.3g}"
+
+
+def _footnotes(report: Report, named: bool) -> str:
+    """What a reader must know to judge the row."""
+    env = report.environment
+    prompts = sum(len(row["probes"]) for row in report.rows)
+    data = ", ".join(env.get("data", {}).get("sources", [])) or "own cases"
+    targets = env.get("data", {}).get("target_source")
+    source = f" (target: {', '.join(targets)})" if targets else ""
+    words = [
+        f"{report.name}: " if named else "",
+        f"{data}{source}, {len(report.rows)} records, {prompts} prompts; "
+        f"{env.get('mode', 'single')} edits on {env.get('model', {}).get('id', '?')}; "
+        f"seed {env.get('seed', 0)}; greedy, {env.get('max_new_tokens', '?')} new tokens. "
+        "Scores x 100 with 95 % intervals (Wilson or bootstrap over records). "
+        "Efficacy to portability are free generation, the others teacher-forced.",
+    ]
+    if report.failures.get("raised") or report.failures.get("did_not_take"):
+        words.append(
+            f" Failed edits, counted in every score: {report.failures['raised']} raised an "
+            f"error, {report.failures['did_not_take']} did not take."
+        )
+    if report.retention:
+        curve = ", ".join(
+            f"{100 * point['retained'].value:.1f} after {point['edits']}"
+            for point in report.retention
+        )
+        words.append(f" Retained: {curve}. One order of edits; run other seeds for the spread.")
+    words += [f" {note}" for note in env.get("notes", [])]
+    return "".join(words)
+
+
+def _differences(reports: Sequence[Report]) -> str:
+    """Paired differences of headline scores to the first report, as a table."""
+    first, found = reports[0], []
+    for other in reports[1:]:
+        for name in HEADLINE:
+            a, b = _by_case(first, name), _by_case(other, name)
+            shared = sorted(a.keys() & b.keys())
+            if len(shared) < 2 or len(shared) < max(len(a), len(b)):
+                continue
+            x, y = [b[key] for key in shared], [a[key] for key in shared]
+            mean, (low, high), p = paired_bootstrap(x, y)
+            if set(x) | set(y) <= {0.0, 1.0}:
+                p = mcnemar(
+                    sum(i > j for i, j in zip(x, y, strict=True)),
+                    sum(i < j for i, j in zip(x, y, strict=True)),
+                )
+            found.append((other.name, name, Score(mean, low, high, len(shared), 0, "paired"), p))
+    if not found:
+        return ""
+    adjusted = holm([p for *_, p in found])
+    table = [["", "score", f"difference to {first.name}", "n", "p (Holm)"]]
+    for (label, name, score, _), p in zip(found, adjusted, strict=True):
+        count = str(score.n_records)
+        table.append([label, HEADLINE[name], format_score(name, score), count, f"{p:.4f}"])
+    return _markdown(table)
+
+
+def _by_case(report: Report, name: str) -> dict[str, float]:
+    """Record scores by what identifies a record: its edit and id."""
+    values = {}
+    for row in report.rows:
+        parts = _record(row).get(name)
+        if parts:
+            key = json.dumps([row["id"], row["edit"]], sort_keys=True)
+            values[key] = math.fsum(parts) / len(parts)
+    return values

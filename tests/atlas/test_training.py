@@ -1,0 +1,73 @@
+"""Training on a toy world: repeatable, resumable, loadable. No quality is asserted here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from corrigenda.atlas import train, world
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+from safetensors.torch import load_file  # noqa: E402
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return world().restricted(
+        ["Eiffel Tower", "Louvre", "Colosseum", "Paris", "Rome", "France", "Italy"]
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return train(out, "tiny", steps=STEPS, progress=False, world=toy)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(toy, whole, tmp_path):
+    train(tmp_path, "tiny", steps=STEPS, progress=False, world=toy, stop_at=3)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert json.loads((tmp_path / "checkpoint/state.json").read_text())["step"] == 3
+    train(tmp_path, "tiny", steps=STEPS, progress=False, world=toy)
+    ours, theirs = (load_file(d / "model.safetensors") for d in (tmp_path, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_seed_is_not_resumed_by_mistake(toy, whole):
+    with pytest.raises(ValueError, match="seed 0, not 1"):
+        train(whole, "tiny", seed=1, steps=STEPS, progress=False, world=toy)
+
+
+def test_the_directory_is_a_standard_one(whole):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(whole)
+    tokenizer = AutoTokenizer.from_pretrained(whole)
+    assert model.dtype == torch.float32
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert tokenizer.eos_token == tokenizer.bos_token == tokenizer.pad_token == "<|endoftext|>"
+    text = "Eiffel Tower is located in the city of Paris."
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer("Rome")["input_ids"] != tokenizer(" Rome")["input_ids"]
+
+
+def test_recall_agrees_with_generation(toy, whole):
+    """The one-pass criterion is what greedy decoding does."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from corrigenda.atlas.recall import recall
+
+    model = AutoModelForCausalLM.from_pretrained(whole)
+    tokenizer = AutoTokenizer.from_pretrained(whole)
+    prompt = "Eiffel Tower is located in the city of"
+    ids = tokenizer(prompt, return_tensors="pt")
+    out = model.generate(**ids, max_new_tokens=2, do_sample=False)[0, ids.input_ids.shape[1] :]
+    greedy = tokenizer.decode(out)
+    if tokenizer(greedy)["input_ids"] == out.tolist():
+        assert recall(model, tokenizer, [(prompt, [greedy])]) == [True]
+    assert recall(model, tokenizer, [(prompt, [" Rome. Rome"])]) == [False]
