@@ -123,9 +123,9 @@ def test_a_delta_does_not_follow_the_mapping_it_was_made_from():
 def test_non_finite_changes_are_found(bad, form):
     tensor = torch.ones(1, 1) * bad
     fine = torch.ones(1, 1)
-    change = Dense(tensor) if form == "d" else LowRank(*{
-        "u": (tensor, fine), "v": (fine, tensor)
-    }[form])
+    change = (
+        Dense(tensor) if form == "d" else LowRank(*{"u": (tensor, fine), "v": (fine, tensor)}[form])
+    )
     with pytest.raises(UnstableEditError, match=r"a\.weight is not finite"):
         Delta({"a.weight": change}).check_finite()
 

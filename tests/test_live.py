@@ -28,7 +28,9 @@ class Undo(RuleBasedStateMachine):
     @rule(
         seed=st.integers(0, 10**6),
         names=st.sets(
-            st.sampled_from(["h.0.weight", "h.1.weight", "h.1.bias", "head.weight", "embed.weight"]),
+            st.sampled_from(
+                ["h.0.weight", "h.1.weight", "h.1.bias", "head.weight", "embed.weight"]
+            ),
             min_size=1,
         ),
         dense=st.booleans(),
@@ -227,8 +229,10 @@ def test_writing_the_tied_head_of_gpt2_writes_its_embedding():
     before = bits(model.module)
     with delta_for(model, {"lm_head.weight": low_rank(0, shape=(50, 16))}).applied(model):
         edited = bits(model.module)
-        assert edited["lm_head.weight"] == edited["transformer.wte.weight"] != (
-            before["lm_head.weight"]
+        assert (
+            edited["lm_head.weight"]
+            == edited["transformer.wte.weight"]
+            != (before["lm_head.weight"])
         )
         assert model.live.touched == {"transformer.wte.weight"}
     assert bits(model.module) == before

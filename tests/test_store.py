@@ -79,18 +79,30 @@ def test_round_trip_is_exact(tmp_path):
 @st.composite
 def any_delta(draw: st.DrawFn) -> Delta:
     changes: dict = {}
-    for name in draw(st.lists(st.sampled_from(["a.0.weight", "b.1.weight", "n.bias"]), unique=True)):
+    for name in draw(
+        st.lists(st.sampled_from(["a.0.weight", "b.1.weight", "n.bias"]), unique=True)
+    ):
         seed, rank = draw(st.integers(0, 999)), draw(st.integers(0, 3))
         if name.endswith("bias"):
             changes[name] = Dense(randn(OUT, seed=seed))
         elif draw(st.booleans()):
             changes[name] = low_rank(seed, rank)
         else:
-            changes[name] = Dense(randn(OUT, IN, seed=seed) * draw(st.sampled_from([0, -0.0, 1e-30])))
+            changes[name] = Dense(
+                randn(OUT, IN, seed=seed) * draw(st.sampled_from([0, -0.0, 1e-30]))
+            )
     if draw(st.booleans()):
         changes["context"] = Prefix(tuple(draw(st.lists(st.text(max_size=8), max_size=3))))
-    told = draw(st.dictionaries(st.text(max_size=5), st.none() | st.floats(allow_nan=False,
-                allow_infinity=False) | st.integers() | st.text(max_size=9), max_size=3))
+    told = draw(
+        st.dictionaries(
+            st.text(max_size=5),
+            st.none()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.integers()
+            | st.text(max_size=9),
+            max_size=3,
+        )
+    )
     text = draw(st.text(max_size=20))
     return Delta(
         changes,
@@ -160,8 +172,11 @@ def lay(files: dict[str, bytes], directory: Path) -> Path:
 
 
 @settings(deadline=None, max_examples=250)
-@given(name=st.sampled_from(sorted(FILES)), at=st.floats(0, 1, exclude_max=True),
-       flip=st.integers(1, 255))
+@given(
+    name=st.sampled_from(sorted(FILES)),
+    at=st.floats(0, 1, exclude_max=True),
+    flip=st.integers(1, 255),
+)
 def test_any_changed_byte_is_noticed(saved, tmp_path_factory, name, at, flip):
     data = bytearray(saved[name])
     data[int(at * len(data))] ^= flip
@@ -220,8 +235,12 @@ def test_content_that_belies_its_id_is_noticed(saved, tmp_path):
         load(lay(rewritten(saved, id="0" * 64), tmp_path / "a"))
     changes = json.loads(saved["delta.json"])["changes"]
     with pytest.raises(TamperedError, match="announced"):
-        load(lay(rewritten(saved, changes={**changes, "x.0.weight": changes["h.0.weight"]}),
-                 tmp_path / "b"))
+        load(
+            lay(
+                rewritten(saved, changes={**changes, "x.0.weight": changes["h.0.weight"]}),
+                tmp_path / "b",
+            )
+        )
 
 
 def test_nothing_is_unpickled(saved, tmp_path):
@@ -417,7 +436,8 @@ def test_what_lora_cannot_say_is_saved_without_an_adapter(changes, reason, tmp_p
     delta = Delta(changes)
     path = save(delta, tmp_path / "edit")
     assert {p.name for p in path.iterdir()} == FILES - {
-        "adapter_model.safetensors", "adapter_config.json"
+        "adapter_model.safetensors",
+        "adapter_config.json",
     }
     assert reason in manifest(path).adapter
     assert "There is no PEFT adapter." in (path / "README.md").read_text()

@@ -67,8 +67,6 @@ class Editor(ABC):
     """Whether edits may follow each other in long sequences with `onto`."""
     paper_values: ClassVar[Mapping[str, Any]] = {}
     """The paper's values of hyperparameters whose field defaults to None (preset or paper)."""
-    norm_limit: ClassVar[float | None] = None
-    """Largest ‖Δ‖_F / ‖W‖_F per edit and site; larger changes are refused. None: not limited."""
 
     @abstractmethod
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -115,7 +113,7 @@ class Editor(ABC):
                 solution.state,
             )
             delta.check_finite()
-            self._check_norms(model, delta, len(edits))
+            _check_norms(model, delta, len(edits), self.title, getattr(resolved, "max_norm", None))
             outcomes = self._outcomes(model, delta, edits, solution.notes)
         messages = list(solution.warnings)
         for edit, outcome in zip(edits, outcomes, strict=True):
@@ -149,20 +147,6 @@ class Editor(ABC):
         """The hyperparameters, ready for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
-    def _check_norms(self, model: TextModel, delta: Delta, n: int) -> None:
-        if self.norm_limit is None:
-            return
-        for name, norm in delta.norms().items():
-            whole = float(model.live.pristine(name).double().norm())
-            # n independent edits add up like orthogonal vectors do.
-            if norm > self.norm_limit * whole * n**0.5:
-                raise UnstableEditError(
-                    f"{self.title} would change {name} by {norm / whole:.0%} of its norm for "
-                    f"{n} edit(s) (limit {self.norm_limit:.0%} for one), which damages other "
-                    "answers. Lower `clamp`, use real second moments in place of the identity, "
-                    "or choose another layer."
-                )
-
     def _outcomes(
         self, model: TextModel, delta: Delta, edits: Sequence[Rewrite], notes: Mapping[int, str]
     ) -> list[Outcome]:
@@ -183,3 +167,20 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _check_norms(
+    model: TextModel, delta: Delta, n: int, title: str, limit: float | None
+) -> None:
+    if limit is None:
+        return
+    for name, norm in delta.norms().items():
+        whole = float(model.live.pristine(name).double().norm())
+        # n independent edits add up like orthogonal vectors do.
+        if norm > limit * whole * n**0.5:
+            raise UnstableEditError(
+                f"{title} would change {name} by {norm / whole:.0%} of its norm for {n} edit(s) "
+                f"(limit {limit:.0%} for one), which damages other answers. Lower `clamp`, use "
+                "real second moments in place of the identity, choose another layer, or raise "
+                "`max_norm` if you have measured that it does no harm."
+            )

@@ -134,23 +134,7 @@ class Ledger:
 
         Raises `LedgerError` for an unknown entry, `TamperedError` if its files are damaged.
         """
-        identity = self._resolve(ref, self._journal.refresh()).delta
-        if identity not in self._deltas:
-            try:
-                delta = load(self._place(identity))
-            except TamperedError:
-                raise
-            except DeltaError as error:
-                raise TamperedError(
-                    f"The delta {identity[:12]} is missing or unreadable: {error}"
-                ) from None
-            if delta.id != identity:
-                raise TamperedError(
-                    f"{self._place(identity)} holds another delta ({delta.id[:12]}). Restore it "
-                    "from a copy."
-                )
-            self._deltas[identity] = delta
-        return self._deltas[identity]
+        return self._load(self._resolve(ref, self._journal.refresh()).delta)
 
     def merge(self, refs: Iterable[Ref] | None = None) -> Delta:
         """One delta in place of several: the sum of these entries, or of all active ones."""
@@ -184,7 +168,7 @@ class Ledger:
             base = _base(entries)
             if base is not None:
                 _compare(base.tensors, hashes, f"the base of {self.directory}", base.model)
-            deltas = [self.delta(e) for e in _active(entries)]
+            deltas = [self._load(e.delta) for e in _active(entries)]
             for delta in deltas:
                 model.live.check(delta)
             if base is None:
@@ -215,7 +199,7 @@ class Ledger:
                         f"{entry.time}. To apply it more strongly, record a multiple of it."
                     )
             self._check_base(delta, entries)
-            others = [self.delta(e) for e in active]
+            others = [self._load(e.delta) for e in active]
             self._keep(delta)
             after = _after(self._model, [*others, delta], delta.weights) if self._model else {}
             return self._journal.append(
@@ -235,8 +219,10 @@ class Ledger:
         with self._journal.locked(self._wait):
             entries = self._journal.recover()
             entry = self._resolve(ref, entries, active=True)
-            others = [self.delta(e) for e in _active(entries) if e.seq != entry.seq]
-            after = _after(self._model, others, self.delta(entry).weights) if self._model else {}
+            others = [self._load(e.delta) for e in _active(entries) if e.seq != entry.seq]
+            after = (
+                _after(self._model, others, self._load(entry.delta).weights) if self._model else {}
+            )
             return self._journal.append(
                 "undo",
                 delta=entry.delta,
@@ -258,7 +244,7 @@ class Ledger:
         try:
             for entry in self.active():
                 if entry.delta not in present:
-                    handles[entry.seq] = model.live.push(self.delta(entry))
+                    handles[entry.seq] = model.live.push(self._load(entry.delta))
         except BaseException:
             for handle in handles.values():
                 model.live.pop(handle)
@@ -282,7 +268,7 @@ class Ledger:
         if not entries:
             raise LedgerError(f"{self.directory} has no active entries, so nothing to export.")
         if merged_model is not None:
-            deltas = [self.delta(e) for e in entries]
+            deltas = [self._load(e.delta) for e in entries]
             return _write_merged(merged_model, deltas, directory)
         path = save(self.merge(entries), directory)
         if reason := manifest(path).adapter:
@@ -293,6 +279,24 @@ class Ledger:
 
     def _place(self, identity: str) -> Path:
         return self.directory / DELTAS / identity
+
+    def _load(self, identity: str) -> Delta:
+        if identity not in self._deltas:
+            try:
+                delta = load(self._place(identity))
+            except TamperedError:
+                raise
+            except DeltaError as error:
+                raise TamperedError(
+                    f"The delta {identity[:12]} is missing or unreadable: {error}"
+                ) from None
+            if delta.id != identity:
+                raise TamperedError(
+                    f"{self._place(identity)} holds another delta ({delta.id[:12]}). Restore it "
+                    "from a copy."
+                )
+            self._deltas[identity] = delta
+        return self._deltas[identity]
 
     def _keep(self, delta: Delta) -> None:
         """Put a delta among the others, unless it is there, whole."""
@@ -316,7 +320,7 @@ class Ledger:
             _compare(delta.base, base.tensors, f"the base of {self.directory}", base.model)
             return
         for entry in _active(entries):
-            other = self.delta(entry)
+            other = self._load(entry.delta)
             _compare(delta.base, other.base, f"entry {entry.seq}", other.provenance.model)
 
     def _resolve(self, ref: Ref, entries: list[Entry], active: bool = False) -> Entry:
@@ -359,7 +363,8 @@ class Ledger:
                 f"The ledger {self.directory} has no entry {key!r}. "
                 + (f"{hint}{'?' if near else '.'}" if known else "It is empty.")
             )
-        still = [e for e in found if e in live]
+        alive = {e.seq for e in live}
+        still = [e for e in found if e.seq in alive]
         if active and not still:
             last = found[-1]
             undo = next(e for e in entries if e.kind == "undo" and e.target == last.seq)

@@ -73,6 +73,7 @@ class Manifest(BaseModel):
     changes: dict[str, ChangeRecord]
     transposed: tuple[str, ...]
     base: dict[str, str]
+    state: dict[str, tuple[int, ...]] = Field(description="shapes of the tensors kept to go on")
     provenance: Provenance
     adapter: str = Field(
         default="", description="why there is no PEFT adapter; empty if there is one"
@@ -136,6 +137,7 @@ def save(
         changes={name: _record(change) for name, change in delta.changes.items()},
         transposed=tuple(sorted(delta.transposed)),
         base=dict(delta.base),
+        state={key: tuple(t.shape) for key, t in delta.state.items()},
         provenance=delta.provenance,
         adapter="" if lora else reason,
         files={n: FileRecord(sha256=_sha(d), size=len(d)) for n, d in files.items()},
@@ -216,11 +218,11 @@ def load(directory: str | Path) -> Delta:
     try:
         tensors = safetensors.torch.load(content)
         changes = {name: _change(name, r, tensors) for name, r in about.changes.items()}
+        state = {key: tensors[f"state:{key}"] for key in about.state}
     except (safetensors.SafetensorError, KeyError) as error:
         raise TamperedError(
             f"{directory / CHANGES} does not hold what is announced: {error}."
         ) from None
-    state = {k.removeprefix("state:"): t for k, t in tensors.items() if k.startswith("state:")}
     delta = Delta(changes, frozenset(about.transposed), about.base, state, about.provenance)
     if delta.id != about.id:
         raise TamperedError(

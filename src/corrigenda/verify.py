@@ -209,8 +209,8 @@ def _read(
             live.pop(entry.target, None)
         if entry.delta:
             # What this entry touches is known afterwards only if it says so.
-            for name in edits[entry.delta].weights:
-                hashes.pop(names.get(name, name), None)
+            unsure = {names.get(name, name) for name in edits[entry.delta].weights}
+            hashes = {n: h for n, h in hashes.items() if n not in unsure}
         hashes = {**hashes, **entry.after}
         states.append(_State(tuple(live.values()), hashes))
     for delta in edits.values():
@@ -367,46 +367,61 @@ class _Judge:
     def _fitted(self) -> tuple[set[str], dict[str, float | None]]:
         """With base weights: the combination of edits that explains the difference best."""
         ids = list(self.edits)
-        gram, moments = self._normal_equations(ids)
-        share = torch.linalg.pinv(gram, rtol=1e-10, hermitian=True) @ moments
-        best = _best(gram, moments, share)
+        parts = {name: self._normal_equations(name, ids) for name in self.touched}
+        gram = sum((g for g, _ in parts.values()), torch.zeros(len(ids), len(ids)).double())
+        moments = sum((b for _, b in parts.values()), torch.zeros(len(ids)).double())
+        shares = dict(zip(ids, _solved(gram, moments).tolist(), strict=True))
+        best = {i for i, on in zip(ids, _best(gram, moments), strict=True) if on}
         # The recorded state wins where it explains all that can be seen: an edit too small to
         # outlast rounding cannot be told from one that is not there.
-        expected = torch.tensor([float(i in self.active) for i in ids], dtype=torch.float64)
-        for chosen in (expected, best):
-            inside = [i for i, on in zip(ids, chosen.tolist(), strict=True) if on]
-            bad = [n for n in self.touched if not self._explained(n, inside)]
-            if not bad:
+        expected = {i for i in ids if i in self.active}
+        inside: dict[str, set[str]] = {}  # tensor -> the edits that explain it
+        for name, touching in self.touched.items():
+            at = [ids.index(i) for i in touching]
+            g, b = parts[name][0][at][:, at], parts[name][1][at]
+            alone = {i for i, on in zip(touching, _best(g, b), strict=True) if on}
+            for candidate in (expected, best, alone):
+                if self._explained(name, candidate):
+                    inside[name] = candidate & set(touching)
+                    break
+        for whole in (expected, best):  # one combination for all tensors, where there is one
+            if all(self._explained(n, whole) for n in self.touched):
+                inside = {n: whole & set(ids) for n, ids in self.touched.items()}
                 break
-        self.exact = all(self._explained(n, inside, exactly=True) for n in self.touched)
-        for name in bad:
-            self._unexplained(name, "its difference from the base is not a recorded edit", inside)
-        doubtful = {i for n in bad for i in self.touched[n]}
-        partly: dict[str, float | None] = {
-            i: round(float(c), 4)
-            for i, c in zip(ids, share, strict=True)
-            if i in doubtful and abs(float(c) - float(i in inside)) > NEAR
-        }
-        return set(inside), partly
+        self.exact = all(self._explained(n, s, exactly=True) for n, s in inside.items())
+        for name in self.touched.keys() - inside.keys():
+            self._unexplained(name, "its difference from the base is not a recorded edit", best)
+        contained: set[str] = set()
+        partly: dict[str, float | None] = {}
+        for identity in ids:
+            places = [n for n, touching in self.touched.items() if identity in touching]
+            found = {identity in inside[n] for n in places if n in inside}
+            if any(n not in inside for n in places):
+                # Something else is in these tensors too: near 1 or 0 counts as there or not.
+                there = identity in best
+                found |= {there, there == (abs(shares[identity] - there) <= NEAR)}
+            if len(found) > 1:
+                partly[identity] = round(shares[identity], 4)
+            elif found == {True}:
+                contained.add(identity)
+        return contained, partly
 
-    def _normal_equations(self, ids: list[str]) -> tuple[Tensor, Tensor]:
-        """G_jk = <Δ_j, Δ_k> and b_j = <Δ_j, D>, summed over tensors; float64."""
+    def _normal_equations(self, name: str, ids: list[str]) -> tuple[Tensor, Tensor]:
+        """G_jk = <Δ_j, Δ_k> and b_j = <Δ_j, D> at one tensor; float64."""
         gram = torch.zeros(len(ids), len(ids), dtype=torch.float64)
         moments = torch.zeros(len(ids), dtype=torch.float64)
-        at = {identity: j for j, identity in enumerate(ids)}
-        for name, touching in self.touched.items():
-            parts = [
-                (at[i], change, key in self.edits[i].transposed)
-                for i in touching
-                for key, change in self.edits[i].weights.items()
-                if self.names[key] == name
-            ]
-            gap = self._gap(name)
-            for j, change, flipped in parts:
-                if gap is not None:
-                    moments[j] += change_inner(change, gap.T if flipped else gap)
-                for k, other, _ in parts:
-                    gram[j, k] += change_inner(change, other)
+        gap = self._gap(name)
+        here = [
+            (ids.index(i), change, key in self.edits[i].transposed)
+            for i in self.touched[name]
+            for key, change in self.edits[i].weights.items()
+            if self.names[key] == name
+        ]
+        for j, change, flipped in here:
+            if gap is not None:
+                moments[j] += change_inner(change, gap.T if flipped else gap)
+            for k, other, _ in here:
+                gram[j, k] += change_inner(change, other)
         return gram, moments
 
     def _gap(self, name: str) -> Tensor | None:
@@ -457,7 +472,12 @@ class _Judge:
         self.findings.append(Finding(name, reason, left, left / whole if whole else None))
 
 
-def _best(gram: Tensor, moments: Tensor, share: Tensor) -> Tensor:
+def _solved(gram: Tensor, moments: Tensor) -> Tensor:
+    """The real coefficients c that minimise ‖D - Σ c_j Δ_j‖."""
+    return torch.linalg.pinv(gram, rtol=1e-10, hermitian=True) @ moments
+
+
+def _best(gram: Tensor, moments: Tensor) -> list[bool]:
     """The 0/1 vector s that minimises ‖D - Σ s_j Δ_j‖² = sᵀGs - 2bᵀs + const."""
     n = len(moments)
 
@@ -466,8 +486,8 @@ def _best(gram: Tensor, moments: Tensor, share: Tensor) -> Tensor:
 
     if n <= EXHAUSTIVE:
         rows = [torch.tensor(row, dtype=torch.float64) for row in product((0.0, 1.0), repeat=n)]
-        return min(rows, key=cost)
-    best = (share > 0.5).double()
+        return min(rows, key=cost).bool().tolist()
+    best = (_solved(gram, moments) > 0.5).double()
     improved = True
     while improved:  # flip single edits while that helps
         improved = False
@@ -476,4 +496,4 @@ def _best(gram: Tensor, moments: Tensor, share: Tensor) -> Tensor:
             flipped[j] = 1 - flipped[j]
             if cost(flipped) < cost(best):
                 best, improved = flipped, True
-    return best
+    return best.bool().tolist()

@@ -300,7 +300,7 @@ def train(
                 each = losses(model, [rows[j] for j in chunk.tolist()])
                 mean = each.mean()
             nll[chunk] = each.detach().cpu()
-            value = float(mean)
+            value = float(mean.detach())
             if not value < float("inf"):
                 raise UnstableEditError(
                     f"The loss became {value} in pass {len(history) + 1}. Lower the learning rate "

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -55,6 +55,10 @@ class KeyValueEditor(Editor):
     weight_decay  weight of ‖δ‖/‖v‖².
     kl_factor     weight of the KL term on "{subject} is a".
     tolerance     a fact leaves the search when its loss is below this.
+    stop          "loss": only then; "answer": also once every target token is the most probable
+                  one in every context, twice in a row (as ENCORE does, 2502.01636): faster, and
+                  the smaller change disturbs less.
+    max_norm      largest ‖Δ‖_F / ‖W‖_F per edit and layer; a larger change is refused.
     prefixes      pairs (how many, of how many tokens) of sampled contexts.
     statistics    text for second moments: auto, atlas, samples, identity, or a file.
     tokens        tokens to average second moments over.
@@ -68,7 +72,9 @@ class KeyValueEditor(Editor):
     clamp: float | None = None
     weight_decay: float | None = None
     kl_factor: float | None = None
+    max_norm: float | None = None
     tolerance: float = 0.05
+    stop: Literal["loss", "answer"] = "loss"
     prefixes: tuple[tuple[int, int], ...] | None = None
     statistics: str = "auto"
     tokens: int = 100_000
@@ -114,7 +120,7 @@ class KeyValueEditor(Editor):
                 model, edits[at : at + self.batch_size], contexts, layer=self.layers[-1], site=site,
                 steps=self.steps or 1, lr=self.lr or 0.0, clamp=self.clamp or 0.0,
                 weight_decay=self.weight_decay or 0.0, kl_factor=self.kl_factor or 0.0,
-                tolerance=self.tolerance,
+                tolerance=self.tolerance, stop=self.stop,
             )
             for at in range(0, len(edits), self.batch_size)
         ]
@@ -180,11 +186,13 @@ def find_values(
     weight_decay: float,
     kl_factor: float,
     tolerance: float,
+    stop: Literal["loss", "answer"] = "loss",
     leave: bool = True,
 ) -> Values:
     """Search δ for all edits at once. See the module's equation.
 
-    site  "mlp": δ is added to the MLP's output (ROME); "block": to the block's (MEMIT).
+    site   "mlp": δ is added to the MLP's output (ROME); "block": to the block's (MEMIT).
+    leave  False keeps facts that are done in the batch, which only wastes time.
     """
     rows, targets, owner = _target_rows(model, edits, contexts)
     run = SuffixRun(model, layer, rows, site=site)
@@ -197,6 +205,7 @@ def find_values(
     sizes = torch.tensor([len(t) for t in targets])
     ends = sizes.cumsum(0)
     flat = torch.tensor([t for row in targets for t in row])
+    streak = torch.zeros(len(edits), dtype=torch.long)
 
     def losses(delta: Tensor, active: Tensor) -> Losses:
         """delta (k, d) of the active facts -> their losses (k,)."""
@@ -205,7 +214,8 @@ def find_values(
         keep = (place[owner_of] >= 0).nonzero()[:, 0]
         fact = place[owner_of[keep]].to(device)
         wanted = torch.cat([flat[ends[j] - sizes[j] : ends[j]] for j in keep.tolist()]).to(device)
-        logprobs = run.logits(delta[fact], keep).log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        logits = run.logits(delta[fact], keep)
+        logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
         read_row = run.reads(keep).to(device)
         per_row = torch.zeros(len(keep), device=device).index_add(0, read_row, -logprobs)
         per_row = per_row / sizes[keep].to(device)
@@ -217,7 +227,13 @@ def find_values(
         divergence = (edited.exp() * (edited - kl.base_at(active))).sum(-1)
         decay = delta.norm(dim=1) / scale[active].to(device).square()
         total = nll + kl_factor * divergence + weight_decay * decay
-        return Losses(total, nll.detach())
+        if stop == "loss":
+            return Losses(total, nll.detach())
+        wrong = torch.zeros(len(active), device=device).index_add(
+            0, fact[read_row], (logits.argmax(-1) != wanted).float()
+        )
+        streak[active] = torch.where(wrong.cpu() == 0, streak[active] + 1, 0)
+        return Losses(total, nll.detach(), streak[active] >= 2)
 
     found = optimize_rows(
         losses, (len(edits), initial.shape[1]), steps=steps, lr=lr, radius=clamp * scale,

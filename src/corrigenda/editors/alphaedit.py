@@ -54,9 +54,8 @@ class AlphaEdit(KeyValueEditor):
     paper: ClassVar[str] = "Fang et al. 2024, 2410.02355"
     streams: ClassVar[bool] = True
     openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
-    norm_limit: ClassVar[float | None] = 0.5
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625,
+        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625, "max_norm": 0.5,
         "prefixes": ((5, 10),), "ridge": 10.0,
     }
 

@@ -39,9 +39,8 @@ class EMMET(KeyValueEditor):
     name: ClassVar[str] = "emmet"
     title: ClassVar[str] = "EMMET"
     paper: ClassVar[str] = "Gupta et al. 2024, 2403.14236"
-    norm_limit: ClassVar[float | None] = 0.5
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625,
+        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "max_norm": 0.5,
         "prefixes": ((10, 5), (10, 10)), "weight": 1000.0,
     }
 

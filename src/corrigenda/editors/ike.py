@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import ClassVar
 
 from ..delta import Delta, Prefix
@@ -42,7 +43,7 @@ class IKE(Editor):
 
     demonstrations  texts, or facts to be demonstrated as they are told. None: for Atlas models
                     `k` from its world, about other subjects than the edits'; else none.
-    k               how many demonstrations of Atlas's world.
+    k               how many demonstrations of Atlas's world, if half of the context holds them.
     limit           at most this many facts are shown with a prompt, those that share most words
                     with it; 0: all.
     fact            how a new fact is told; `{}` is prompt and target as one sentence.
@@ -91,9 +92,8 @@ class IKE(Editor):
             if not _is_atlas(model):
                 return ()
             taken = {n for e in edits for n in (e.subject, e.target, e.target_true) if n}
-            return tuple(
-                self._told(*parts) for parts in _of_atlas(self.k, taken, random.Random(self.seed))
-            )
+            found = _of_atlas(self.k, taken, random.Random(self.seed))
+            return _fitting(model, [self._told(*parts) for parts in found])
         return tuple(
             d if isinstance(d, str) else self._told(d.statement, d.text, d.target)
             for d in self.demonstrations
@@ -108,6 +108,14 @@ class IKE(Editor):
 
 def _is_atlas(model: TextModel) -> bool:
     return model.id.startswith("atlas")
+
+
+def _fitting(model: TextModel, texts: Sequence[str]) -> tuple[str, ...]:
+    """The first of the texts that together take no more than half of the model's context."""
+    context = getattr(model.module.config.get_text_config(), "max_position_embeddings", None)
+    room = context // 2 if context else float("inf")
+    sizes = accumulate(len(model.ids(text)) for text in texts)
+    return tuple(text for text, size in zip(texts, sizes, strict=True) if size <= room)
 
 
 def _of_atlas(k: int, taken: set[str], rng: random.Random) -> list[tuple[str, str, str]]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .counterfact import harmonic
 from .statistics import percentiles, resampling_weights, wilson
 
 __all__ = ["Score", "aggregate"]
@@ -141,7 +140,10 @@ def _combined(
 
 
 def _harmonic_rows(rows: np.ndarray) -> np.ndarray:
-    return np.array([math.nan if np.isnan(row).any() else harmonic(row) for row in rows])
+    """`counterfact.harmonic` of each row, 0 where a part is 0 or less, NaN where one is missing."""
+    usable = np.where(rows > 0, rows, 1.0)
+    means = rows.shape[1] / (1 / usable).sum(1)
+    return np.where(np.isnan(rows).any(1), np.nan, np.where((rows <= 0).any(1), 0.0, means))
 
 
 def _mean_rows(rows: np.ndarray) -> np.ndarray:

@@ -126,10 +126,23 @@ def _occurs(answer: str, alias: str, at_start: bool = False) -> bool:
     return False
 
 
+class _Gaps(dict[int, str | int]):
+    """A translation that puts `gap` in place of punctuation; it learns characters as they come."""
+
+    def __init__(self, gap: str) -> None:
+        super().__init__()
+        self._gap = gap
+
+    def __missing__(self, point: int) -> str | int:
+        character = chr(point)
+        mark = character in string.punctuation or unicodedata.category(character)[0] == "P"
+        self[point] = self._gap if mark else point
+        return self[point]
+
+
+_GAPS = {gap: _Gaps(gap) for gap in ("", " ")}
+
+
 def _bare(text: str, gap: str = "") -> str:
     """Lower case, single spaces, and `gap` in place of punctuation."""
-    return " ".join("".join(gap if _punctuation(c) else c for c in text.lower()).split())
-
-
-def _punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")
+    return " ".join(text.lower().translate(_GAPS[gap]).split())

@@ -53,7 +53,8 @@ def captured(
             else:
 
                 def read_out(_m: nn.Module, _args: Any, output: Any, name: str = name) -> None:
-                    keep(name, first(output))
+                    # A copy: Falcon's block adds attention to the MLP's output in place.
+                    keep(name, first(output).clone())
 
                 handle = module.register_forward_hook(read_out)
             stack.callback(handle.remove)

@@ -72,7 +72,7 @@ def tokens(module: Any, tokenizer: Any, seed: int = 0) -> Tensor:
 
 @contextmanager
 def _recorded(modules: Mapping[str, tuple[nn.Module, str]]) -> Iterator[dict[str, Tensor]]:
-    """As `captured`, with copies: Falcon's block adds to the MLP output in place."""
+    """As `captured`, with copies of inputs too, and of tensors only."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str, tensor: Tensor) -> None:

@@ -1,0 +1,174 @@
+"""The contract: every editor on every model family.
+
+A new editor or layout row is covered from the moment it stands in its table. Models are tiny and
+random, so nothing is said here about how well a method edits; only about what every method owes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from corrigenda.delta import Delta
+from corrigenda.edit import Rewrite
+from corrigenda.editor import Editor, EditWarning
+from corrigenda.editors import TABLE, make
+from corrigenda.errors import EditError
+from corrigenda.live import tensor_hash
+from corrigenda.models.text import TextModel
+
+from .models.tiny import FAMILIES, tiny
+
+EDITS = (
+    Rewrite("{} is located in", "The Eiffel Tower", "Rome"),
+    Rewrite("The mother tongue of {} is", "Marie Curie", "German"),
+)
+PROMPTS = ["The Louvre is located in", "Question: Where is the tower?"]
+
+SMALL: dict[str, dict[str, Any]] = {
+    "rome": {"steps": 3, "prefixes": ((2, 3),), "clamp": 0.5},
+    "memit": {"steps": 3, "prefixes": ((2, 3),)},
+    "emmet": {"steps": 3, "prefixes": ((2, 3),), "clamp": 0.5},
+    "alphaedit": {"steps": 3, "prefixes": ((2, 3),), "energy": 0.5},
+    "ft-m": {"steps": 2},
+    "ft-l": {"steps": 2},
+    "locft-bf": {"epochs": 2},
+    "lora": {"steps": 2},
+    "ike": {},
+}
+"""Arguments that make each method quick. A method without an entry here fails the suite."""
+
+NOTHING: dict[str, dict[str, Any]] = {
+    "rome": {"steps": 1}, "memit": {"steps": 1}, "emmet": {"steps": 1}, "alphaedit": {"steps": 1},
+    "ft-m": {"steps": 0}, "ft-l": {"box": 0.0}, "locft-bf": {"epochs": 0}, "lora": {"steps": 0},
+}
+"""Settings with which a method must change nothing. A value search of one step takes no step;
+IKE always puts the fact into the context."""
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    words = "tower Paris Rome is located in the city of Marie Curie German capital Louvre".split()
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randint(len(words), (600,), generator=generator).tolist()
+    path.write_text(" ".join(words[j] for j in order), encoding="utf-8")
+    return str(path)
+
+
+def model_of(family: str) -> TextModel:
+    module, tokenizer = tiny(family)
+    return TextModel(module, tokenizer, family)
+
+
+def editor_of(name: str, corpus: str, **more: Any) -> Editor:
+    arguments = {**SMALL[name], **more}
+    if name in ("rome", "memit", "emmet", "alphaedit"):
+        arguments |= {"statistics": corpus, "tokens": 400}
+    return make(name, **arguments)
+
+
+def solve(editor: Editor, model: TextModel, *edits: Rewrite, onto: Delta | None = None) -> Delta:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EditWarning)  # three steps on a random model rarely suffice
+        return editor(model, list(edits), onto=onto)
+
+
+def bits(model: TextModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.module.state_dict().items()):
+        digest.update(f"{name}{tensor_hash(tensor)}".encode())
+    return digest.hexdigest()
+
+
+def logits(model: TextModel) -> torch.Tensor:
+    return model.next_logprobs(PROMPTS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_contract(name: str, family: str, corpus: str, tmp_path: Path) -> None:
+    model = model_of(family)
+    editor = editor_of(name, corpus)
+    before, plain = bits(model), logits(model)
+    modes = [m.training for m in model.module.modules()]
+    wanted = [p.requires_grad for p in model.module.parameters()]
+
+    first = solve(editor, model, EDITS[0])
+    assert bits(model) == before, "solving must leave the model bit-identical"
+    assert [m.training for m in model.module.modules()] == modes
+    assert [p.requires_grad for p in model.module.parameters()] == wanted
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
+    assert first, "an edit is a change"
+    assert first.provenance.editor == name and first.provenance.edits == (EDITS[0].to_dict(),)
+    assert first.provenance.model == family and len(first.provenance.outcomes) == 1
+
+    assert solve(editor, model, EDITS[0]).id == first.id, "same seed, same delta"
+
+    with first.applied(model):
+        edited = logits(model)
+    assert not torch.equal(edited, plain)
+    assert torch.equal(logits(model), plain) and bits(model) == before
+
+    # Undo in the order of application: the rest is as if the first had never been there.
+    second = solve(editor, model, EDITS[1], onto=first)
+    assert bits(model) == before
+    a, b = model.live.push(first), model.live.push(second)
+    model.live.pop(a)
+    alone = bits(model)
+    model.live.pop(b)
+    assert bits(model) == before
+    with second.applied(model):
+        assert bits(model) == alone
+
+    loaded = Delta.load(first.save(tmp_path / "delta"))
+    assert loaded.id == first.id
+    with loaded.applied(model):
+        assert torch.equal(logits(model), edited)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_empty_edits_give_an_empty_delta(name: str, corpus: str) -> None:
+    model = model_of("gpt2")
+    delta = editor_of(name, corpus)(model, [])
+    assert not delta and delta.provenance.editor == name
+    with delta.applied(model):
+        assert not model.live.touched
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_wrong_kind_of_edit_is_refused(name: str, corpus: str) -> None:
+    with pytest.raises(EditError, match="takes Rewrite edits"):
+        editor_of(name, corpus)(model_of("gpt2"), ["The Eiffel Tower is in Rome"])  # type: ignore
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", sorted(NOTHING))
+def test_settings_that_do_nothing_do_nothing(name: str, family: str, corpus: str) -> None:
+    model = model_of(family)
+    plain = logits(model)
+    # MEMIT's and AlphaEdit's residual is read through the whole batch, so it is zero only to
+    # rounding: their δ = 0 gives changes of that size.
+    exact = name not in ("memit", "alphaedit")
+    delta = solve(editor_of(name, corpus, **NOTHING[name]), model, *EDITS)
+    with delta.applied(model):
+        if exact:
+            assert torch.equal(logits(model), plain)
+        else:
+            torch.testing.assert_close(logits(model), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_every_method_is_described(name: str) -> None:
+    editor = make(name)
+    kind = type(editor)
+    assert kind.name == name and kind.title and kind.family
+    assert any(c.isdigit() for c in kind.paper), "authors, year, arXiv id"
+    assert kind.change in ("LowRank", "Dense", "Prefix")
+    assert kind.__doc__ and name in SMALL
+    assert kind.__module__.startswith("corrigenda.editors.")
