@@ -1,32 +1,63 @@
-"""Child processes for the SIGKILL test: each records and undoes edits until it is killed.
+"""Child processes for the crash tests: each writes to a ledger until it dies.
 
-Started once, since importing torch takes seconds. For every line on standard input (the directory
-of a ledger and a seed) it forks a child that writes to that ledger. The child says on standard
-output what was acknowledged: "+ seq id" for a record, "- seq id" for the undo of entry seq; the
-parent says "pid N" before, and "done" after its death.
+Started once, since importing torch takes seconds. For every line on standard input, "directory
+seed stop", it forks a child. With stop = 0 the child records and undoes edits until it is killed;
+otherwise it records one edit and dies at its stop-th system call that changes the disk. The child
+says on standard output what was acknowledged: "+ seq id" for a record, "- seq id" for the undo of
+entry seq; the parent says "pid N" before, and "done STATUS" after its death.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
 
 import torch
 
-from corrigenda.delta import Delta
 from corrigenda.ledger import Ledger
 from tests.deltas import Fake, rank_one, toy
 
+CALLS = ("write", "fsync", "replace", "rename", "mkdir", "ftruncate", "unlink")
+
 
 def say(text: str) -> None:
-    os.write(1, f"{text}\n".encode())
+    SAY(1, f"{text}\n".encode())
 
 
-def work(directory: str, seed: int, model: Fake) -> None:
+SAY = os.write
+
+
+def die_at(stop: int) -> None:
+    """Die before, or in the middle of, the stop-th call that changes the disk."""
+    count = itertools.count(1)
+
+    def dying(real):
+        def call(*arguments, **options):
+            if next(count) == stop:
+                if real is SAY:
+                    handle, data = arguments
+                    SAY(handle, data[: len(data) // 2])
+                os._exit(9)
+            return real(*arguments, **options)
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, dying(getattr(os, name)))
+
+
+def work(directory: str, seed: int, stop: int, model: Fake) -> None:
     chance = random.Random(seed)
     ledger = Ledger.open(directory)
     ledger.bind(model)
+    if stop:
+        delta = rank_one(model, seed)
+        die_at(stop)
+        entry = ledger.record(delta)
+        say(f"+ {entry.seq} {entry.delta}")
+        os._exit(0)
     while True:
         active = ledger.active()
         if active and chance.random() < 0.3:
@@ -34,7 +65,7 @@ def work(directory: str, seed: int, model: Fake) -> None:
             ledger.undo(target)
             say(f"- {target.seq} {target.delta}")
         else:
-            delta: Delta = rank_one(model, chance.randrange(10**9))
+            delta = rank_one(model, chance.randrange(10**9))
             entry = ledger.record(delta, note="x" * chance.randrange(5000))
             say(f"+ {entry.seq} {entry.delta}")
 
@@ -42,15 +73,19 @@ def work(directory: str, seed: int, model: Fake) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     model = toy()
+    rank_one(model, 0)  # import all that is imported late, before there are children
     say("ready")
     for line in sys.stdin:
-        directory, seed = line.split()
+        directory, seed, stop = line.split()
         pid = os.fork()
         if pid == 0:
-            work(directory, int(seed), model)
+            try:
+                work(directory, int(seed), int(stop), model)
+            finally:
+                os._exit(1)
         say(f"pid {pid}")
-        os.waitpid(pid, 0)
-        say("done")
+        _, status = os.waitpid(pid, 0)
+        say(f"done {status}")
 
 
 if __name__ == "__main__":

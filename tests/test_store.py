@@ -221,12 +221,12 @@ def rewritten(saved: dict[str, bytes], **fields) -> dict[str, bytes]:
 
 
 def test_a_newer_version_is_refused_with_advice(saved, tmp_path):
-    with pytest.raises(DeltaError, match="version 2; this corrigenda reads.*Upgrade"):
+    with pytest.raises(DeltaError, match=r"version 2; this corrigenda reads.*Upgrade"):
         load(lay(rewritten(saved, version=2), tmp_path / "a"))
-    with pytest.raises(DeltaError, match="'novel'.*upgrade"):
+    with pytest.raises(DeltaError, match=r"'novel'.*upgrade"):
         load(lay(rewritten(saved, novel=1), tmp_path / "b"))
     provenance = json.loads(saved["delta.json"])["provenance"] | {"novel": 1}
-    with pytest.raises(DeltaError, match="provenance.novel"):
+    with pytest.raises(DeltaError, match=r"provenance.novel"):
         load(lay(rewritten(saved, provenance=provenance), tmp_path / "c"))
 
 

@@ -75,7 +75,7 @@ def test_every_earlier_state_is_recognised(recorded, dtype):
 
 
 def test_any_other_combination_needs_the_base(recorded, dtype):
-    ledger, (a, b, c, d) = recorded
+    ledger, (_, b, c, d) = recorded
     base = toy(0, dtype)
     for present in ([b], [c], [b, d], [b, c], [d]):
         found = ledger.verify(checkpoint(present, dtype), base=base)

@@ -41,7 +41,16 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-__all__ = ["AdapterWarning", "Detail", "Entry", "Ledger", "Ref", "Verification", "verify"]
+__all__ = [
+    "AdapterWarning",
+    "Detail",
+    "Entry",
+    "Ledger",
+    "Ref",
+    "Verification",
+    "verify",
+    "write_merged",
+]
 
 DELTAS = "deltas"
 
@@ -269,7 +278,7 @@ class Ledger:
             raise LedgerError(f"{self.directory} has no active entries, so nothing to export.")
         if merged_model is not None:
             deltas = [self._load(e.delta) for e in entries]
-            return _write_merged(merged_model, deltas, directory)
+            return write_merged(merged_model, deltas, directory)
         path = save(self.merge(entries), directory)
         if reason := manifest(path).adapter:
             warnings.warn(f"{path} has no PEFT adapter. {reason}", AdapterWarning, stacklevel=2)
@@ -341,10 +350,13 @@ class Ledger:
         if isinstance(key, int):
             found = [e for e in entries if e.seq == key]
             if found and found[0].kind != "apply":
+                other = found[0]
                 raise LedgerError(
-                    f"Entry {key} is not an edit but a record of kind {found[0].kind!r}"
-                    + (f" of entry {found[0].target}" if found[0].target else "")
-                    + ". To apply an undone edit again, record its delta again."
+                    f"Entry {key} undoes entry {other.target} and is no edit itself. To apply that "
+                    "edit again, record its delta again."
+                    if other.kind == "undo"
+                    else f"Entry {key} records the base model and is no edit."
+                    + (f" Active: {_listed(live[-5:])}." if live else "")
                 )
         else:
             found = [e for e in applied if key and e.delta.startswith(key.lower())]
@@ -415,7 +427,7 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _write_merged(model: Model, deltas: list[Delta], directory: Path) -> Path:
+def write_merged(model: Model, deltas: list[Delta], directory: Path) -> Path:
     if any(d.prefix is not None for d in deltas):
         raise DeltaError(
             "A prefix acts on the prompt and cannot be merged into weights. Export the delta "

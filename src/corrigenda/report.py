@@ -69,7 +69,7 @@ class Report:
             cost=_total_cost(found),
             failures={
                 "raised": sum(row["error"] is not None for row in found),
-                "did_not_take": sum(row["took"] is False for row in found),
+                "did_not_take": sum(row["took"] is False and row["error"] is None for row in found),
             },
             environment=dict(environment),
         )

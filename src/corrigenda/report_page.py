@@ -220,7 +220,7 @@ def _retention(report: Report) -> str:
             shapes.append(_text(at, bottom + 20, str(point["edits"]), "dim", "middle"))
             written = at
     shapes.append(_text((left + right) / 2, bottom + 40, "edits made so far", "dim", "middle"))
-    facts = [f"Of all edits made so far, the share still answered. CP@60: {report.capacity} edits."]
+    facts = [f"Largest number of edits with at least 60 % retained (CP@60): {report.capacity}"]
     for name, title in (
         ("gen.immediate", "right after each edit"),
         ("gen.retained", "on the final model"),
@@ -233,7 +233,8 @@ def _retention(report: Report) -> str:
     text = escape("; ".join(facts))
     return (
         f'<div class="panel">{_svg(720, 300, "Retention by number of edits", shapes)}'
-        f'<p class="soft">{text}.</p></div>'
+        '<p class="soft">The share of all edits made so far that is still answered, in %, with '
+        f"its interval. {text}.</p></div>"
     )
 
 
@@ -330,11 +331,13 @@ def _worst(report: Report) -> str:
             for probe in item["probes"]
         ]
         head = ["probe", "prompt", "wanted", "before", "after"]
+        told = (
+            f"Record {row['id'] or row['position']} scores {100 * item['score']:.0f}, the mean "
+            f"over its axes. {len(rows)} of {len(row['probes'])} probes failed:"
+        )
         cases.append(
             f'<div class="case"><h3>{escape(_sentence(row))}</h3>'
-            f'<p class="soft">record {escape(str(row["id"] or row["position"]))}, '
-            f"{100 * item['score']:.0f} % of its axes; {len(rows)} of {len(row['probes'])} probes "
-            f"failed</p>{_table(head, rows)}</div>"
+            f'<p class="soft">{escape(told)}</p>{_table(head, rows)}</div>'
         )
     return "\n".join(cases)
 

@@ -257,6 +257,14 @@ def test_damaged_packed_and_missing_files(tmp_path):
         load_cases(tmp_path)
 
 
+def test_atlas_needs_no_file():
+    cases = load_cases("atlas", limit=5, seed=1)
+    assert len(cases) == 5
+    assert cases == load_cases("atlas", limit=5, seed=1)
+    axes = {probe.axis for case in cases for probe in case.probes}
+    assert axes == {"efficacy", "generalization", "locality", "portability"}
+
+
 def test_the_table_of_data_sets_is_complete():
     for name, benchmark in BENCHMARKS.items():
         assert benchmark.name == name

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from corrigenda.delta import Delta
 from corrigenda.edit import Rewrite
 from corrigenda.models.text import TextModel
 
@@ -58,6 +59,14 @@ def untouched(model: TextModel, before: dict[str, torch.Tensor]) -> bool:
         torch.equal(p, before[n]) and p.requires_grad and p.grad is None
         for n, p in model.module.named_parameters()
     ) and not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
+
+
+def assert_same_changes(a: Delta, b: Delta) -> None:
+    """Up to rounding, and in the mathematical orientation."""
+    assert a.changes.keys() == b.changes.keys()
+    for name in a.changes:
+        mine, theirs = (d.weights[name].matrix() for d in (a, b))
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 @torch.no_grad()

@@ -107,7 +107,7 @@ def test_atlas_models_see_demonstrations_of_its_world():
 
 
 def test_demonstrations_are_of_three_kinds():
-    model = _atlas()
+    model = _atlas(4096)
     head = IKE(k=8)(model, [Rewrite("{} is in", "Nowhere", "Never")]).prefix.head
     shown = [d.split(". ", 1) for d in head.removeprefix("New fact: ").split("New fact: ")]
     assert len(shown) == 8

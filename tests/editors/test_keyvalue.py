@@ -93,11 +93,20 @@ def test_enough_steps_make_the_target_the_argmax() -> None:
     # On a random model only the token before the target has enough influence on it.
     edit = Rewrite("I saw {}", "The Eiffel Tower", "is")
     assert len(pieces(model.tokenizer, edit.text, edit.target).target) == 1
-    search = {**SEARCH, "steps": 200, "clamp": 60.0, "weight_decay": 0.0, "tolerance": 0.02}
+    search = {**SEARCH, "steps": 100, "clamp": 60.0, "weight_decay": 0.0, "tolerance": -1.0}
     with model.frozen():
-        found = find_values(model, [edit], ("",), layer=0, site="mlp", **search)
-    assert bool(found.converged[0]) and int(found.steps[0]) < 200
-    assert plain_nll(model, edit, 0, found.delta[0]) < 0.1
+        found = find_values(model, [edit], ("",), layer=2, site="mlp", stop="answer", **search)
+        assert bool(found.converged[0]) and 2 <= int(found.steps[0]) < 100
+        lookup = len(model.ids(edit.text)) - 1
+
+        def add(hidden: torch.Tensor) -> torch.Tensor:
+            mark = torch.zeros(hidden.shape[1], 1)
+            mark[lookup] = 1
+            return hidden + mark * found.delta[0]
+
+        with replaced_output(model.mlp(2), add):
+            assert model.score([(edit.text, edit.target)])[0].correct.all()
+        assert not model.score([(edit.text, edit.target)])[0].correct.all()
 
 
 def test_facts_do_not_see_each_other_in_a_batch() -> None:

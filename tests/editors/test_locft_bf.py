@@ -10,7 +10,7 @@ from corrigenda.editors._finetune import examples
 from corrigenda.editors.ft import FTM
 from corrigenda.editors.locft_bf import LocFTBF
 
-from .finetuning import EDITS, as_linear, bits, logits, text_model, untouched
+from .finetuning import EDITS, as_linear, assert_same_changes, bits, logits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
 
@@ -71,8 +71,7 @@ def test_storage_orientation_does_not_matter():
     model = text_model()
     settings = {"layers": (1,), "steps": 3, "lr": 1e-2}
     a, b = LocFTBF(**settings)(model, EDITS), LocFTBF(**settings)(as_linear(model), EDITS)
-    for name in a.changes:
-        torch.testing.assert_close(a.changes[name].matrix(), b.changes[name].matrix(), rtol=1e-3, atol=1e-5)
+    assert_same_changes(a, b)
 
 
 def test_no_steps_change_nothing():

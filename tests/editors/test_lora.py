@@ -9,7 +9,7 @@ from corrigenda.delta import LowRank
 from corrigenda.editors import _finetune
 from corrigenda.editors.lora import LoRA
 
-from .finetuning import EDITS, as_linear, bits, logits, text_model, untouched
+from .finetuning import EDITS, as_linear, assert_same_changes, bits, logits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
 
@@ -79,8 +79,7 @@ def test_storage_orientation_does_not_matter():
     model = text_model("gpt2")
     settings = {"steps": 3, "lr": 1e-3, "roles": ("down",)}
     a, b = LoRA(**settings)(model, EDITS), LoRA(**settings)(as_linear(model), EDITS)
-    for name in a.changes:
-        torch.testing.assert_close(a.changes[name].matrix(), b.changes[name].matrix(), rtol=1e-3, atol=1e-5)
+    assert_same_changes(a, b)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -214,7 +214,9 @@ def _warnings_as_notes() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         text = str(message)
-        if issubclass(category, UserWarning) and text not in said:
+        # Torch warns its programmers, as UserWarning too; that is nothing for a user.
+        ours = issubclass(category, UserWarning) and "Triggered internally" not in text
+        if ours and text not in said:
             said.add(text)
             note(f"warning: {text}", "yellow")
 

@@ -89,9 +89,10 @@ def edit(
     with onto.applied(one) if onto else nullcontext():
         before = [answer for _, answer in one.says(wanted)]
     delta = _solved(one, method, wanted, onto)
+    lost = _lost(one, onto, delta) if onto else []
     kept = not delta.failed or keep_failed
     entry = _keep(delta, out, overwrite, book, note) if kept else None
-    result = _result(delta, before, origin, out if kept else None, ledger, entry)
+    result = _result(delta, before, origin, out if kept else None, ledger, entry) | {"lost": lost}
     if as_json:
         console.emit(result)
     else:
@@ -151,6 +152,35 @@ def _solved(
         if not message.startswith("The edit did not take"):
             console.note(f"warning: {message}", "yellow")
     return delta
+
+
+def _lost(model: TextModel, onto: Delta, delta: Delta) -> list[dict[str, str]]:
+    """Earlier edits that the new one, on top of them, has made the model forget."""
+    from ..edit import Rewrite
+
+    took = onto.provenance.outcomes or [None] * len(onto.provenance.edits)
+    earlier = [
+        Rewrite.from_dict(edit)
+        for edit, outcome in zip(onto.provenance.edits, took, strict=True)
+        if outcome is None or outcome.took
+    ]
+    if not earlier:
+        return []
+    with onto.applied(model), delta.applied(model):
+        answers = model.says(earlier)
+    lost = [
+        {**edit.to_dict(), "after": answer}
+        for edit, (holds, answer) in zip(earlier, answers, strict=True)
+        if not holds
+    ]
+    if lost:
+        first = f"{lost[0]['prompt'].replace('{}', lost[0]['subject'], 1)!r}"
+        console.note(
+            f"warning: with this edit, {len(lost)} of {len(earlier)} earlier ones no longer hold; "
+            f"the first: {first} is answered {lost[0]['after']!r}, not {lost[0]['target']!r}.",
+            "yellow",
+        )
+    return lost
 
 
 def _keep(

@@ -359,8 +359,9 @@ def _as_checkpoint(deltas: list[Delta], model: TextModel, out: Path) -> dict[str
     with console.waiting(f"Writing {out}"):
         write_merged(model, deltas, out)
     record = json.loads((out / "merge.json").read_text(encoding="utf-8"))
-    return {"what": f"{model.id} with {len(deltas)} edits merged", "format": "merged", **record,
-            "out": str(out)}
+    count = f"{len(deltas)} edit{'s' if len(deltas) != 1 else ''}"
+    what = f"{model.id} with {count} merged"
+    return {"what": what, "format": "merged", **record, "out": str(out)}
 
 
 def _opened(directory: Path) -> Ledger:

@@ -76,10 +76,13 @@ def loaded(model: str, device: str | None, dtype: str | None, seed: int = 0) -> 
     """Load a model, with a spinner, and seed torch."""
     with waiting(f"Loading {model}"):
         import torch
+        from transformers.utils import logging
 
         from ..models import load
 
         torch.manual_seed(seed)
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
         return load(model, device=device, dtype=dtype)
 
 

@@ -29,7 +29,7 @@ from ..errors import DataError, OfflineError, UnknownNameError
 if TYPE_CHECKING:
     from ._records import Record
 
-__all__ = ["BENCHMARKS", "Benchmark", "DataWarning", "load_cases"]
+__all__ = ["BENCHMARKS", "Benchmark", "DataWarning", "find", "load_cases"]
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -219,21 +219,28 @@ def _format(path: Path) -> str:
     )
 
 
-def _found(benchmark: Benchmark, data_dir: Path | str | None) -> Path:
-    places = _directories(data_dir)
+def find(benchmark: Benchmark, data_dir: Path | str | None = None) -> Path | None:
+    """Where the official file of a data set is on this machine; None if it is not."""
     folders = dict.fromkeys((benchmark.name, benchmark.module))  # variants share a folder
-    for place in places:
+    for place in _directories(data_dir):
         for parent in (place, place / "benchmarks"):
             for folder in (parent, *(parent / name for name in folders)):
                 for stem in benchmark.files:
                     for suffix in SUFFIXES:
                         if (path := folder / f"{stem}{suffix}").is_file():
                             return path
+    return None
+
+
+def _found(benchmark: Benchmark, data_dir: Path | str | None) -> Path:
+    if (path := find(benchmark, data_dir)) is not None:
+        return path
+    places = ", ".join(str(place) for place in _directories(data_dir))
     raise OfflineError(
         f"The data set {benchmark.name} is not on this machine. Looked for "
-        f"{' or '.join(benchmark.files)} ({', '.join(SUFFIXES)}) in "
-        f"{', '.join(str(place) for place in places)}. Get it from {benchmark.source} and put it "
-        "into one of these folders, or name its folder in CORRIGENDA_DATA."
+        f"{' or '.join(benchmark.files)} ({', '.join(SUFFIXES)}) in {places}. Get it from "
+        f"{benchmark.source} and put it into one of these folders, or name its folder in "
+        "CORRIGENDA_DATA."
     )
 
 

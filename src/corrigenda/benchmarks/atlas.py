@@ -6,11 +6,11 @@ from ..edit import Case
 
 __all__ = ["cases"]
 
-DEFAULT = 100
+USUAL = 100
 
 
 def cases(limit: int | None = None, seed: int = 0) -> list[Case]:
-    """Counterfactual edits of facts that the embedded model knows, 100 unless told."""
-    from ..atlas.edits import edits
+    """Counterfactual edits with all their consequences as probes, 100 unless told."""
+    from ..atlas import edits
 
-    return edits(DEFAULT if limit is None else limit, seed)
+    return list(edits(USUAL if limit is None else limit, seed))

@@ -141,11 +141,10 @@ def examples(
     eos   the target ends with the EOS token, if the tokenizer has one.
     """
     found = []
+    ending = model.tokenizer.eos_token_id if eos else None
     for edit in edits:
         cut = pieces(model.tokenizer, edit.text, edit.target)
-        ids = cut.ids
-        if eos and model.tokenizer.eos_token_id is not None:
-            ids = (*ids, model.tokenizer.eos_token_id)
+        ids = cut.ids if ending is None else (*cut.ids, int(ending))
         wanted = ids[cut.start :]
         if loss == "prompt_last":
             reads = (cut.start - 1,) * len(wanted)
@@ -294,7 +293,9 @@ def train(
     nll = torch.full((len(rows),), float("nan"))
     history: list[float] = []
     for _ in range(steps):
-        order = torch.randperm(len(rows), generator=generator) if shuffle else torch.arange(len(rows))
+        order = torch.arange(len(rows))
+        if shuffle:
+            order = order[torch.randperm(len(rows), generator=generator)]
         for chunk in order.split(batch_size):
             with torch.enable_grad():
                 each = losses(model, [rows[j] for j in chunk.tolist()])

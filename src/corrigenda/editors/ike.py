@@ -75,7 +75,7 @@ class IKE(Editor):
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         fact, query = self.fact or "{}", self.query or "{}"
         if fact.count("{}") != 1:
-            raise EditError(f"IKE's `fact` tells how a fact is written; it needs {{}} once: {fact!r}")
+            raise EditError(f"IKE's `fact` is how a fact is told; it needs {{}} once: {fact!r}.")
         shown = self._demonstrations(model, edits)
         if onto is not None and onto.prefix is not None and onto.prefix.head:
             shown = ()  # those of the earlier edits serve these too
@@ -120,8 +120,8 @@ def _fitting(model: TextModel, texts: Sequence[str]) -> tuple[str, ...]:
 
 def _of_atlas(k: int, taken: set[str], rng: random.Random) -> list[tuple[str, str, str]]:
     """(statement, prompt, answer) of k demonstrations from Atlas's world, none about `taken`."""
+    from ..atlas import RELATIONS, world
     from ..atlas.templates import trained
-    from ..atlas.graph import RELATIONS, world
 
     atlas = world()
     open_pairs = [

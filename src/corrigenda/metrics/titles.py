@@ -59,7 +59,9 @@ def format_score(name: str, score: Score | None) -> str:
 
 
 def rank(name: str) -> tuple[int, str]:
-    """Sorts score names in the order of the columns, kinds after their score."""
-    base = name.split(":", 1)[0]
+    """Sorts score names in the order of the columns, variants and kinds after their score."""
     known = list(COLUMNS)
-    return (known.index(base) if base in known else len(known)), name
+    for part in (name, name.split(":", 1)[0], name.split(":", 1)[0].rpartition(".")[0]):
+        if part in known:
+            return known.index(part), name
+    return len(known), name

@@ -12,10 +12,7 @@ from collections.abc import Sequence
 
 from ..errors import EditError
 
-__all__ = ["NEIGHBORHOOD_PREFIX", "accuracy", "token_accuracy"]
-
-NEIGHBORHOOD_PREFIX = "nq question: "
-"""How the unrelated questions of the official files begin."""
+__all__ = ["accuracy", "token_accuracy"]
 
 
 def token_accuracy(predicted: Sequence[int], gold: Sequence[int]) -> float:
