@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "alphaedit": {"steps": 3, "prefixes": ((2, 3),), "energy": 0.5},
     "ft-m": {"steps": 2},
     "ft-l": {"steps": 2},
-    "locft-bf": {"epochs": 2},
+    "locft-bf": {"steps": 2},
     "lora": {"steps": 2},
     "ike": {},
 }
@@ -45,7 +45,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 NOTHING: dict[str, dict[str, Any]] = {
     "rome": {"steps": 1}, "memit": {"steps": 1}, "emmet": {"steps": 1}, "alphaedit": {"steps": 1},
-    "ft-m": {"steps": 0}, "ft-l": {"box": 0.0}, "locft-bf": {"epochs": 0}, "lora": {"steps": 0},
+    "ft-m": {"steps": 0}, "ft-l": {"box": 0.0}, "locft-bf": {"steps": 0}, "lora": {"steps": 0},
 }
 """Settings with which a method must change nothing. A value search of one step takes no step;
 IKE always puts the fact into the context."""
@@ -69,7 +69,8 @@ def model_of(family: str) -> TextModel:
 def editor_of(name: str, corpus: str, **more: Any) -> Editor:
     arguments = {**SMALL[name], **more}
     if name in ("rome", "memit", "emmet", "alphaedit"):
-        arguments |= {"statistics": corpus, "tokens": 400}
+        # Sums over 400 tokens are nearly singular, so changes are large; that is not judged here.
+        arguments |= {"statistics": corpus, "tokens": 400, "max_norm": 1e6}
     return make(name, **arguments)
 
 
