@@ -15,6 +15,7 @@ from corrigenda.editors.ft import FTL, FTM
 from corrigenda.errors import UnstableEditError
 from corrigenda.models.tokens import pieces
 
+from ..models.tiny import FAMILIES, VARIANTS
 from .finetuning import EDITS, as_linear, assert_same_changes, bits, logits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
@@ -81,6 +82,18 @@ def test_the_whole_target_of_several_tokens_becomes_the_greedy_answer(family):
     assert all(len(s.ids) > 1 and bool(s.correct.all()) for s in scores)
     # What follows the target is not trained: the last word may go on.
     assert all(a.strip().startswith(e.target) for a, e in zip(answers, EDITS, strict=True))
+    assert untouched(model, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES + VARIANTS)
+def test_every_architecture(family):
+    model = text_model(family)
+    before = bits(model)
+    delta = FTM(layers=(1,), steps=4, lr=1e-2)(model, EDITS)
+    loss = delta.provenance.diagnostics["loss"]
+    with torch.no_grad(), delta.applied(model):
+        after = float(losses(model, examples(model, EDITS)).mean())
+    assert after < loss[-1] < loss[0]
     assert untouched(model, before)
 
 

@@ -7,8 +7,10 @@ import torch
 
 from corrigenda.delta import LowRank
 from corrigenda.editors import _finetune
+from corrigenda.editors._finetune import examples, losses
 from corrigenda.editors.lora import LoRA
 
+from ..models.tiny import FAMILIES, VARIANTS
 from .finetuning import EDITS, as_linear, assert_same_changes, bits, logits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
@@ -54,6 +56,18 @@ def test_every_site_gets_a_change_of_the_rank():
     assert LoRA().resolved(text_model("gpt2")).roles == ("qkv",)
     only = LoRA(rank=2, steps=2, layers=(1,), roles=("down", "up"))(model, EDITS)
     assert set(only.changes) == {f"model.layers.1.mlp.{p}_proj.weight" for p in ("down", "up")}
+
+
+@pytest.mark.parametrize("family", FAMILIES + VARIANTS)
+def test_every_architecture(family):
+    model = text_model(family)
+    before = bits(model)
+    delta = LoRA(steps=4)(model, EDITS)
+    loss = delta.provenance.diagnostics["loss"]
+    with torch.no_grad(), delta.applied(model):
+        after = float(losses(model, examples(model, EDITS)).mean())
+    assert after < loss[-1] < loss[0]
+    assert untouched(model, before)
 
 
 def test_edits_take_and_the_model_is_untouched():

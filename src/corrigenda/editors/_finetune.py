@@ -141,10 +141,10 @@ def examples(
     eos   the target ends with the EOS token, if the tokenizer has one.
     """
     found = []
-    ending = model.tokenizer.eos_token_id if eos else None
+    ending: Any = model.tokenizer.eos_token_id if eos else None
     for edit in edits:
         cut = pieces(model.tokenizer, edit.text, edit.target)
-        ids = cut.ids if ending is None else (*cut.ids, int(ending))
+        ids = cut.ids if ending is None else (*cut.ids, ending)
         wanted = ids[cut.start :]
         if loss == "prompt_last":
             reads = (cut.start - 1,) * len(wanted)
