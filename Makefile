@@ -19,10 +19,10 @@ demo: $(CORE) ## edit a fact in the embedded model, see what moved, take it back
 	@$(BIN)/corrigenda demo
 
 test: $(DEV) ## run every test
-	@$(PYTEST) -q -n $(WORKERS) --dist loadfile
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal
 
 quick: $(DEV) ## run the tests that take seconds
-	@$(PYTEST) -q -n $(WORKERS) --dist loadfile -m "not slow"
+	@$(PYTEST) -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 check: lint types test ## ruff, pyright and every test
 

@@ -60,7 +60,7 @@ def whole_model_value(
         lookups.append(subject_last(model.tokenizer, text, span))
         reads.append(range(cut.start - 1, len(cut.ids) - 1))
         targets.append(cut.target)
-    kl = _kl_row(model, edit)
+    kl = _kl_row(model, edit, "lookup")
     rows.append(kl.ids)
     lookups.append(kl.lookup)
     batch = model.batch(rows, side="right")

@@ -10,7 +10,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("corrigenda", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("corrigenda")
 
 ROOT = Path(__file__).parent.parent
 

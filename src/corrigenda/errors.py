@@ -59,7 +59,7 @@ class UnknownNameError(InputError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=3, cutoff=0.5)
-        near = [k for k in known if k.lower() in close]
+        near = [k for c in close for k in known if k.lower() == c]  # the nearest first
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
         super().__init__(f"There is no {kind} called {name!r}. {hint}")
         self.kind, self.name, self.suggestions = kind, name, near

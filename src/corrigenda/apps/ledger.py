@@ -137,12 +137,22 @@ def undo(
     """
     book = _opened(ledger)
     entry = book.undo(ref, note=note)
-    active = [e.seq for e in book.active()]
+    left = book.active()
+    active = [e.seq for e in left]
+    above = [e.seq for e in left if e.seq > entry.target and book.show(e).manifest.provenance.onto]
+    if above:
+        listed = ", ".join(map(str, above))
+        console.note(
+            f"warning: {'Entries' if len(above) > 1 else 'Entry'} {listed} "
+            f"{'were' if len(above) > 1 else 'was'} made on top of it. Ask the model whether "
+            f"{'they still hold' if len(above) > 1 else 'it still holds'}.",
+            "yellow",
+        )
     if as_json:
         console.emit({"ledger": str(ledger), "entry": _plain(entry), "active": active})
         return
-    left = f"Active: {', '.join(map(str, active))}." if active else "No edit is active now."
-    console.out().print(Text(f"Undone: entry {entry.target}, {entry.summary}. {left}"))
+    still = f"Active: {', '.join(map(str, active))}." if active else "No edit is active now."
+    console.out().print(Text(f"Undone: entry {entry.target}, {entry.summary}. {still}"))
 
 
 def verify(

@@ -53,7 +53,9 @@ class KeyValueEditor(Editor):
     steps, lr     evaluations and learning rate of the value search (Adam).
     clamp         largest ‖δ‖ as a multiple of the norm of the value it is added to.
     weight_decay  weight of ‖δ‖/‖v‖².
-    kl_factor     weight of the KL term on "{subject} is a".
+    kl_factor     weight of the KL term.
+    kl_at         where the KL on "{subject} is a" is read: "lookup", at the subject's last token
+                  as in the authors' code; "end", after the whole text as in the paper's equation.
     tolerance     a fact leaves the search when its loss is below this.
     stop          "loss": only then; "answer": also once every target token is the most probable
                   one in every context, twice in a row (as ENCORE does, 2502.01636): faster, and
@@ -72,6 +74,7 @@ class KeyValueEditor(Editor):
     clamp: float | None = None
     weight_decay: float | None = None
     kl_factor: float | None = None
+    kl_at: Literal["lookup", "end"] | None = None
     max_norm: float | None = None
     tolerance: float = 0.05
     stop: Literal["loss", "answer"] = "loss"
@@ -120,7 +123,7 @@ class KeyValueEditor(Editor):
                 model, edits[at : at + self.batch_size], contexts, layer=self.layers[-1], site=site,
                 steps=self.steps or 1, lr=self.lr or 0.0, clamp=self.clamp or 0.0,
                 weight_decay=self.weight_decay or 0.0, kl_factor=self.kl_factor or 0.0,
-                tolerance=self.tolerance, stop=self.stop,
+                kl_at=self.kl_at or "lookup", tolerance=self.tolerance, stop=self.stop,
             )
             for at in range(0, len(edits), self.batch_size)
         ]
@@ -186,6 +189,7 @@ def find_values(
     weight_decay: float,
     kl_factor: float,
     tolerance: float,
+    kl_at: Literal["lookup", "end"] = "lookup",
     stop: Literal["loss", "answer"] = "loss",
     leave: bool = True,
 ) -> Values:
@@ -196,7 +200,7 @@ def find_values(
     """
     rows, targets, owner = _target_rows(model, edits, contexts)
     run = SuffixRun(model, layer, rows, site=site)
-    kl = SuffixRun(model, layer, [_kl_row(model, e) for e in edits], site=site)
+    kl = SuffixRun(model, layer, [_kl_row(model, e, kl_at) for e in edits], site=site)
     owner_of = torch.tensor(owner)
     plain = torch.tensor([owner.index(j) for j in range(len(edits))])
     initial = run.initial[plain].cpu()
@@ -259,11 +263,13 @@ def _target_rows(
     return rows, targets, owner
 
 
-def _kl_row(model: TextModel, edit: Rewrite) -> Row:
-    """"{subject} is a", read at the subject's last token; what follows it cannot matter there."""
+def _kl_row(model: TextModel, edit: Rewrite, at: Literal["lookup", "end"]) -> Row:
+    """"{subject} is a". Read at the subject's last token, nothing after it can matter."""
     text = f"{edit.subject} is a"
+    ids = model.ids(text)
     lookup = subject_last(model.tokenizer, text, (0, len(edit.subject)))
-    return Row(tuple(model.ids(text)[: lookup + 1]), lookup, (lookup,))
+    last = lookup if at == "lookup" else len(ids) - 1
+    return Row(tuple(ids[: last + 1]), lookup, (last,))
 
 
 def _in_context(edit: Rewrite, context: str) -> tuple[str, tuple[int, int]]:

@@ -55,7 +55,7 @@ class AlphaEdit(KeyValueEditor):
     streams: ClassVar[bool] = True
     openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625, "max_norm": 0.5,
+        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
         "prefixes": ((5, 10),), "ridge": 10.0,
     }
 

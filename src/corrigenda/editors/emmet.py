@@ -40,7 +40,7 @@ class EMMET(KeyValueEditor):
     title: ClassVar[str] = "EMMET"
     paper: ClassVar[str] = "Gupta et al. 2024, 2403.14236"
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "max_norm": 0.5,
+        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
         "prefixes": ((10, 5), (10, 10)), "weight": 1000.0,
     }
 

@@ -53,7 +53,7 @@ class IKE(Editor):
     """
 
     demonstrations: tuple[str | Rewrite, ...] | None = None
-    k: int = 4
+    k: int = 0
     limit: int = 0
     fact: str | None = None
     query: str | None = None

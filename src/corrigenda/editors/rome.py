@@ -47,7 +47,7 @@ class ROME(KeyValueEditor):
     paper: ClassVar[str] = "Meng et al. 2022, 2202.05262; R-ROME: Gupta et al. 2024, 2403.07175"
     batches: ClassVar[bool] = False
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "max_norm": 0.5,
+        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
         "prefixes": ((10, 5), (10, 10)),
     }
 
