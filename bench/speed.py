@@ -41,15 +41,28 @@ from corrigenda.numerics.solve import Factor, equality
 SHAPES = {
     "gpt2-xl": {"n_layer": 48, "n_embd": 1600, "n_head": 25, "vocab_size": 50257},
     "llama-3-8b": {
-        "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
     },
 }
 
 
 def whole_model_value(
-    model: TextModel, edit: cg.Rewrite, contexts: Sequence[str], layer: int, *, steps: int,
-    lr: float, clamp: float, weight_decay: float, kl_factor: float, tolerance: float,
+    model: TextModel,
+    edit: cg.Rewrite,
+    contexts: Sequence[str],
+    layer: int,
+    *,
+    steps: int,
+    lr: float,
+    clamp: float,
+    weight_decay: float,
+    kl_factor: float,
+    tolerance: float,
 ) -> tuple[Tensor, Tensor]:
     """(initial, δ) of one fact by the plain method: a hook at the MLP, the whole model each step."""
     rows, lookups, reads, targets = [], [], [], []
@@ -74,12 +87,16 @@ def whole_model_value(
     delta = torch.zeros(model.width, device=model.device, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=lr)
     for step in range(steps):
-        with replaced_output(model.mlp(layer), lambda out: out + (mark * delta.to(out.dtype)).view(out.shape)):
+        with replaced_output(
+            model.mlp(layer), lambda out: out + (mark * delta.to(out.dtype)).view(out.shape)
+        ):
             logits = model.forward(batch).logits
-        nll = torch.stack([
-            -logits[j, list(r)].float().log_softmax(-1).gather(1, w[:, None]).mean()
-            for j, (r, w) in enumerate(zip(reads, wanted, strict=True))
-        ]).mean()
+        nll = torch.stack(
+            [
+                -logits[j, list(r)].float().log_softmax(-1).gather(1, w[:, None]).mean()
+                for j, (r, w) in enumerate(zip(reads, wanted, strict=True))
+            ]
+        ).mean()
         now = logits[-1, kl.lookup].float().log_softmax(-1)
         divergence = (now.exp() * (now - base)).sum()
         loss = nll + kl_factor * divergence + weight_decay * delta.norm() / initial.norm() ** 2
@@ -142,23 +159,33 @@ class Clock:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def written(model: TextModel, edits: Sequence[cg.Rewrite], contexts: Sequence[str], layer: int,
-            deltas: Tensor, factor: Factor) -> float:
+def written(
+    model: TextModel,
+    edits: Sequence[cg.Rewrite],
+    contexts: Sequence[str],
+    layer: int,
+    deltas: Tensor,
+    factor: Factor,
+) -> float:
     """Efficacy: each δ written alone with ROME's update, then answered freely."""
     site = model.site("down", layer)
     right = 0
     for edit, delta in zip(edits, deltas, strict=True):
         key = mean_keys(model, [edit], contexts, site, equal=True)
         update = equality(key, delta.double()[:, None], factor)
-        change = Delta({site.parameter: LowRank(update.u, update.v)},
-                       frozenset({site.parameter} if site.transposed else ()))
+        change = Delta(
+            {site.parameter: LowRank(update.u, update.v)},
+            frozenset({site.parameter} if site.transposed else ()),
+        )
         with change.applied(model):
             right += model.says([edit])[0][0]
     return right / len(edits)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--model", default="atlas")
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--layer", type=int)
@@ -183,24 +210,46 @@ def main() -> None:
     rome = ROME(seed=options.seed).resolved(model)
     layer = options.layer if options.layer is not None else model.n_layers // 2 - 1
     contexts = rome.contexts(model)
-    search = {"lr": rome.lr, "clamp": rome.clamp, "weight_decay": rome.weight_decay,
-              "kl_factor": rome.kl_factor}
+    search = {
+        "lr": rome.lr,
+        "clamp": rome.clamp,
+        "weight_decay": rome.weight_decay,
+        "kl_factor": rome.kl_factor,
+    }
     batches = [edits[a : a + options.batch] for a in range(0, len(edits), options.batch)]
 
     def whole(tolerance: float) -> Tensor:
-        return torch.stack([
-            whole_model_value(model, e, contexts, layer, steps=options.steps,
-                              tolerance=tolerance, **search)[1] for e in some])
+        return torch.stack(
+            [
+                whole_model_value(
+                    model, e, contexts, layer, steps=options.steps, tolerance=tolerance, **search
+                )[1]
+                for e in some
+            ]
+        )
 
     def suffix(tolerance: float, **more: object) -> Tensor:
-        return torch.cat([
-            find_values(model, b, contexts, layer=layer, site="mlp", steps=options.steps,
-                        tolerance=tolerance, **{**search, **more}).delta for b in batches])
+        return torch.cat(
+            [
+                find_values(
+                    model,
+                    b,
+                    contexts,
+                    layer=layer,
+                    site="mlp",
+                    steps=options.steps,
+                    tolerance=tolerance,
+                    **{**search, **more},
+                ).delta
+                for b in batches
+            ]
+        )
 
     never = -1.0  # no loss is below it
     with model.frozen():
         suffix(never) if len(edits) <= 4 else find_values(  # warm up
-            model, edits[:4], contexts, layer=layer, site="mlp", steps=2, tolerance=never, **search)
+            model, edits[:4], contexts, layer=layer, site="mlp", steps=2, tolerance=never, **search
+        )
         with Clock(model.device) as slow:
             theirs = whole(never)
         with Clock(model.device) as fast:
@@ -208,23 +257,36 @@ def main() -> None:
     cosine = torch.nn.functional.cosine_similarity(ours[: len(some)], theirs, dim=1)
     per = [slow.seconds / len(some), fast.seconds / len(edits)]
     result = {
-        "model": model.id, "layer": layer, "layers": model.n_layers, "facts": len(edits),
-        "one_at_a_time": len(some), "contexts": len(contexts), "steps": options.steps,
-        "device": str(model.device), "dtype": str(model.dtype), "threads": torch.get_num_threads(),
+        "model": model.id,
+        "layer": layer,
+        "layers": model.n_layers,
+        "facts": len(edits),
+        "one_at_a_time": len(some),
+        "contexts": len(contexts),
+        "steps": options.steps,
+        "device": str(model.device),
+        "dtype": str(model.dtype),
+        "threads": torch.get_num_threads(),
         "equal_steps": {
-            "min_cosine": float(cosine.min()), "times_faster": per[0] / per[1],
+            "min_cosine": float(cosine.min()),
+            "times_faster": per[0] / per[1],
             "peak_bytes": fast.peak_bytes,
         },
     }
     if model.device.type == "cuda":
-        result["equal_steps"] |= {"edits_per_second": 1 / per[1], "edits_per_second_whole": 1 / per[0]}
+        result["equal_steps"] |= {
+            "edits_per_second": 1 / per[1],
+            "edits_per_second_whole": 1 / per[0],
+        }
     if not options.shape:
         with model.frozen():
             with Clock(model.device) as slow:
                 theirs = whole(rome.tolerance)
             with Clock(model.device) as fast:
                 ours = suffix(rome.tolerance, stop="answer", lr=(rome.lr or 0.5) * 2)
-            moments = rome.__class__(layers=(layer,), seed=options.seed).resolved(model).moments(model)
+            moments = (
+                rome.__class__(layers=(layer,), seed=options.seed).resolved(model).moments(model)
+            )
             factor = Factor.of(next(iter(moments.moments.values())).mean)
             per = [slow.seconds / len(some), fast.seconds / len(edits)]
             result["equal_efficacy"] = {
@@ -237,13 +299,19 @@ def main() -> None:
         print()
         return
     equal = result["equal_steps"]
-    print(f"{model.id}, layer {layer} of {model.n_layers}, {len(edits)} facts, "
-          f"{len(contexts)} contexts, {options.steps} steps, {result['threads']} threads")
-    print(f"equal steps:    {equal['times_faster']:.1f}x faster, least cosine {equal['min_cosine']:.6f}")
+    print(
+        f"{model.id}, layer {layer} of {model.n_layers}, {len(edits)} facts, "
+        f"{len(contexts)} contexts, {options.steps} steps, {result['threads']} threads"
+    )
+    print(
+        f"equal steps:    {equal['times_faster']:.1f}x faster, least cosine {equal['min_cosine']:.6f}"
+    )
     if "equal_efficacy" in result:
         e = result["equal_efficacy"]
-        print(f"equal efficacy: {e['times_faster']:.1f}x faster, efficacy {e['efficacy']:.3f} "
-              f"against {e['efficacy_whole']:.3f}")
+        print(
+            f"equal efficacy: {e['times_faster']:.1f}x faster, efficacy {e['efficacy']:.3f} "
+            f"against {e['efficacy_whole']:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -197,9 +197,7 @@ def test_nothing_is_unpickled() -> None:
 def code_strings(path: Path) -> Iterator[str]:
     """String constants that are no docstrings."""
     nodes = list(ast.walk(tree(path)))
-    prose = {
-        id(node.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             yield node.value

@@ -44,8 +44,14 @@ SMALL: dict[str, dict[str, Any]] = {
 """Arguments that make each method quick. A method without an entry here fails the suite."""
 
 NOTHING: dict[str, dict[str, Any]] = {
-    "rome": {"steps": 1}, "memit": {"steps": 1}, "emmet": {"steps": 1}, "alphaedit": {"steps": 1},
-    "ft-m": {"steps": 0}, "ft-l": {"box": 0.0}, "locft-bf": {"steps": 0}, "lora": {"steps": 0},
+    "rome": {"steps": 1},
+    "memit": {"steps": 1},
+    "emmet": {"steps": 1},
+    "alphaedit": {"steps": 1},
+    "ft-m": {"steps": 0},
+    "ft-l": {"box": 0.0},
+    "locft-bf": {"steps": 0},
+    "lora": {"steps": 0},
 }
 """Settings with which a method must change nothing. A value search of one step takes no step;
 IKE always puts the fact into the context."""
@@ -54,7 +60,22 @@ IKE always puts the fact into the context."""
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    words = "tower Paris Rome is located in the city of Marie Curie German capital Louvre".split()
+    words = [
+        "tower",
+        "Paris",
+        "Rome",
+        "is",
+        "located",
+        "in",
+        "the",
+        "city",
+        "of",
+        "Marie",
+        "Curie",
+        "German",
+        "capital",
+        "Louvre",
+    ]
     generator = torch.Generator().manual_seed(0)
     order = torch.randint(len(words), (600,), generator=generator).tolist()
     path.write_text(" ".join(words[j] for j in order), encoding="utf-8")

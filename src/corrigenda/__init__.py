@@ -20,7 +20,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import atlas, benchmarks, editors, errors, metrics, models
+    from . import atlas as atlas
+    from . import benchmarks as benchmarks
+    from . import editors as editors
+    from . import errors as errors
+    from . import metrics as metrics
+    from . import models as models
     from .delta import Delta, Dense, LowRank, Prefix
     from .edit import Case, Probe, Rewrite, read_rewrites
     from .editor import Editor, EditWarning

@@ -169,9 +169,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _check_norms(
-    model: TextModel, delta: Delta, n: int, title: str, limit: float | None
-) -> None:
+def _check_norms(model: TextModel, delta: Delta, n: int, title: str, limit: float | None) -> None:
     if limit is None:
         return
     for name, norm in delta.norms().items():

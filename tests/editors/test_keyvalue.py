@@ -25,7 +25,11 @@ EDIT = Rewrite("{} is located in", "The Eiffel Tower", "Rome")
 OTHER = Rewrite("The capital of {} is", "France", "Berlin")
 CONTEXTS = ("", "The Louvre is", "Rome is the capital")
 SEARCH = {
-    "steps": 12, "lr": 0.3, "clamp": 4.0, "weight_decay": 0.1, "kl_factor": 0.0625,
+    "steps": 12,
+    "lr": 0.3,
+    "clamp": 4.0,
+    "weight_decay": 0.1,
+    "kl_factor": 0.0625,
     "tolerance": 0.05,
 }
 
@@ -40,7 +44,22 @@ def model_of(family: str = "gpt2", seed: int = 0) -> TextModel:
 @pytest.fixture
 def text(tmp_path: Path) -> str:
     path = tmp_path / "corpus.txt"
-    words = "tower Paris Rome is located in the city of Marie Curie German capital Louvre".split()
+    words = [
+        "tower",
+        "Paris",
+        "Rome",
+        "is",
+        "located",
+        "in",
+        "the",
+        "city",
+        "of",
+        "Marie",
+        "Curie",
+        "German",
+        "capital",
+        "Louvre",
+    ]
     order = torch.randint(13, (900,), generator=torch.Generator().manual_seed(3)).tolist()
     path.write_text(" ".join(words[j] for j in order), encoding="utf-8")
     return str(path)
@@ -147,8 +166,17 @@ def test_rome_sends_the_key_to_the_value(family: str, text: str) -> None:
     key = mean_keys(model, [EDIT], contexts, site, equal=True)
     with model.frozen():
         found = find_values(
-            model, [EDIT], contexts, layer=1, site="mlp", steps=4, lr=0.5, clamp=0.5,
-            weight_decay=0.5, kl_factor=0.0625, tolerance=0.05,
+            model,
+            [EDIT],
+            contexts,
+            layer=1,
+            site="mlp",
+            steps=4,
+            lr=0.5,
+            clamp=0.5,
+            weight_decay=0.5,
+            kl_factor=0.0625,
+            tolerance=0.05,
         )
     with delta.applied(model):
         moved = model.weight(site).double() @ key
@@ -158,8 +186,14 @@ def test_rome_sends_the_key_to_the_value(family: str, text: str) -> None:
 
 def test_original_rome_meets_the_plain_key(text: str) -> None:
     model = model_of()
-    base = {"layers": (1,), "steps": 4, "clamp": 0.3, "prefixes": ((2, 3),), "statistics": text,
-            "tokens": 400}
+    base = {
+        "layers": (1,),
+        "steps": 4,
+        "clamp": 0.3,
+        "prefixes": ((2, 3),),
+        "statistics": text,
+        "tokens": 400,
+    }
     original, mean = ROME(keys="rome", **base)(model, [EDIT]), ROME(**base)(model, [EDIT])
     site = model.site("down", 1)
     plain = mean_keys(model, [EDIT], ("",), site, equal=True)
@@ -193,8 +227,16 @@ def test_several_rome_edits_are_solved_one_after_another(text: str) -> None:
 
 def test_a_change_as_large_as_the_weights_is_refused(text: str) -> None:
     with pytest.raises(UnstableEditError, match="limit"):
-        ROME(layers=(0,), steps=10, clamp=1e4, lr=100.0, weight_decay=0.0, statistics=text,
-             tokens=400, tolerance=0.0)(model_of(), [EDIT])
+        ROME(
+            layers=(0,),
+            steps=10,
+            clamp=1e4,
+            lr=100.0,
+            weight_decay=0.0,
+            statistics=text,
+            tokens=400,
+            tolerance=0.0,
+        )(model_of(), [EDIT])
 
 
 # -- §4.3 and §4.5, MEMIT and EMMET -------------------------------------------------------------
@@ -202,8 +244,9 @@ def test_a_change_as_large_as_the_weights_is_refused(text: str) -> None:
 
 def test_memit_brings_the_hidden_states_nearer_layer_by_layer(text: str) -> None:
     model = model_of("llama")
-    editor = MEMIT(layers=(0, 1), steps=8, weight=1.0, prefixes=((2, 3),), statistics=text,
-                   tokens=400)
+    editor = MEMIT(
+        layers=(0, 1), steps=8, weight=1.0, prefixes=((2, 3),), statistics=text, tokens=400
+    )
     residuals = editor(model, [EDIT, OTHER]).provenance.diagnostics["residuals"]
     assert len(residuals) == 3 and residuals[0] > residuals[1] > residuals[2]
 
@@ -215,16 +258,23 @@ def test_memit_does_not_depend_on_the_order_of_facts(text: str) -> None:
     )
     ab, ba = editor(model, [EDIT, OTHER]), editor(model, [OTHER, EDIT])
     for name, change in ab.weights.items():
-        torch.testing.assert_close(
-            change.matrix(), ba.weights[name].matrix(), atol=1e-5, rtol=1e-3
-        )
+        torch.testing.assert_close(change.matrix(), ba.weights[name].matrix(), atol=1e-5, rtol=1e-3)
 
 
 def test_one_fact_one_layer_without_ridge_is_rome(text: str) -> None:
     """MEMIT with λ -> 0 on one layer, and EMMET with one fact, are ROME with the plain key."""
     model = model_of()
-    shared = {"layers": (1,), "steps": 4, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5,
-              "kl_factor": 0.0625, "prefixes": (), "statistics": text, "tokens": 400}
+    shared = {
+        "layers": (1,),
+        "steps": 4,
+        "lr": 0.5,
+        "clamp": 0.75,
+        "weight_decay": 0.5,
+        "kl_factor": 0.0625,
+        "prefixes": (),
+        "statistics": text,
+        "tokens": 400,
+    }
     rome = ROME(**shared)(model, [EDIT])
     emmet = EMMET(**shared)(model, [EDIT])
     (name,) = rome.weights
@@ -241,8 +291,18 @@ def test_one_fact_one_layer_without_ridge_is_rome(text: str) -> None:
 
 def test_damped_emmet_is_memits_ridge_at_the_mlp(text: str) -> None:
     model = model_of()
-    shared = {"layers": (1,), "steps": 3, "lr": 0.5, "clamp": 1e6, "weight_decay": 0.0,
-              "kl_factor": 0.0, "prefixes": (), "statistics": text, "tokens": 400, "max_norm": 1e9}
+    shared = {
+        "layers": (1,),
+        "steps": 3,
+        "lr": 0.5,
+        "clamp": 1e6,
+        "weight_decay": 0.0,
+        "kl_factor": 0.0,
+        "prefixes": (),
+        "statistics": text,
+        "tokens": 400,
+        "max_norm": 1e9,
+    }
     emmet = EMMET(damping=0.2, weight=10.0, **shared)(model, [EDIT, OTHER])
     memit = MEMIT(weight=2.0, **shared)(model, [EDIT, OTHER])
     (name,) = emmet.weights
@@ -253,8 +313,9 @@ def test_damped_emmet_is_memits_ridge_at_the_mlp(text: str) -> None:
 
 def test_emmet_refuses_two_edits_with_one_key(text: str) -> None:
     again = Rewrite(EDIT.prompt, EDIT.subject, "Berlin")
-    editor = EMMET(damping=0.0, layers=(1,), steps=2, clamp=0.5, prefixes=(), statistics=text,
-                   tokens=400)
+    editor = EMMET(
+        damping=0.0, layers=(1,), steps=2, clamp=0.5, prefixes=(), statistics=text, tokens=400
+    )
     with pytest.raises(EditError, match="linearly dependent"):
         editor(model_of(), [EDIT, again])
 
@@ -296,8 +357,16 @@ def test_storage_orientation_does_not_matter(editor: type, text: str) -> None:
 
 
 def alphaedit(text: str, **more: object) -> AlphaEdit:
-    return AlphaEdit(layers=(1,), steps=4, energy=0.8, ridge=1.0, prefixes=(), statistics=text,
-                     tokens=400, **more)  # type: ignore[arg-type]
+    return AlphaEdit(
+        layers=(1,),
+        steps=4,
+        energy=0.8,
+        ridge=1.0,
+        prefixes=(),
+        statistics=text,
+        tokens=400,
+        **more,
+    )  # type: ignore[arg-type]
 
 
 def test_alphaedit_leaves_ordinary_keys_alone(text: str) -> None:
@@ -331,8 +400,9 @@ def test_alphaedit_keeps_its_keys_in_the_delta(text: str) -> None:
 
 
 def test_an_empty_null_space_says_what_to_do(text: str) -> None:
-    editor = AlphaEdit(layers=(1,), steps=2, threshold=1e-30, prefixes=(), statistics=text,
-                       tokens=400)
+    editor = AlphaEdit(
+        layers=(1,), steps=2, threshold=1e-30, prefixes=(), statistics=text, tokens=400
+    )
     with pytest.raises(InputError, match="null space"):
         editor(model_of(), [EDIT])
 
@@ -356,8 +426,9 @@ def test_an_edit_that_did_not_take_is_reported(text: str) -> None:
             model, [EDIT]
         )
     assert [e["target"] for e, _ in delta.failed] == ["Rome"]
-    assert any(issubclass(w.category, EditWarning) and "did not take" in str(w.message)
-               for w in caught)
+    assert any(
+        issubclass(w.category, EditWarning) and "did not take" in str(w.message) for w in caught
+    )
 
 
 def test_identity_statistics_are_named_and_warned_about() -> None:

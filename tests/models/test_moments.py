@@ -26,7 +26,9 @@ def model_of(family: str, seed: int = 0) -> TextModel:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.txt"
-    lines = [f"Rome {j} is the capital of Italy, and the Louvre {j} is in Paris." for j in range(40)]
+    lines = [
+        f"Rome {j} is the capital of Italy, and the Louvre {j} is in Paris." for j in range(40)
+    ]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
@@ -57,8 +59,9 @@ def test_it_is_computed_once_and_on_the_pristine_weights(
     site = model.site("down", 1)
     o, i = model.weight(site).shape
     below = model.site("down", 0)
-    delta = Delta({below.parameter: LowRank(torch.ones(o, 1), torch.ones(1, i))},
-                  frozenset({below.parameter}))
+    delta = Delta(
+        {below.parameter: LowRank(torch.ones(o, 1), torch.ones(1, i))}, frozenset({below.parameter})
+    )
     with delta.applied(model):
         edited = moments.second_moments(model, [site], source=str(corpus), tokens=200)
     monkeypatch.setattr(moments, "_collect", None)  # a second computation would fail
@@ -89,7 +92,11 @@ def test_an_interrupted_computation_goes_on(
         )
     seen: list[int] = []
     found = moments.second_moments(
-        model, [site], source=str(corpus), tokens=300, batch_size=1,
+        model,
+        [site],
+        source=str(corpus),
+        tokens=300,
+        batch_size=1,
         progress=lambda done, _: seen.append(done),
     )
     assert seen[0] > calls[0], "the first batch was not read again"

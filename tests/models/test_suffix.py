@@ -49,14 +49,14 @@ def test_equals_the_whole_model(family: str, site: str) -> None:
             run = SuffixRun(model, layer, rows, site=site)
             got = run.logits(delta, keep)
             again = run.logits(delta, keep)
-        wanted = torch.cat([
-            _whole(model, layer, site, rows[j], delta[n]) for n, j in enumerate(keep.tolist())
-        ])
+        wanted = torch.cat(
+            [_whole(model, layer, site, rows[j], delta[n]) for n, j in enumerate(keep.tolist())]
+        )
         assert torch.equal(got, again), "a run must not extend the cache it reads from"
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
-        unedited = torch.cat([
-            _whole(model, layer, site, rows[j], torch.zeros(model.width)) for j in keep.tolist()
-        ]).log_softmax(-1)
+        unedited = torch.cat(
+            [_whole(model, layer, site, rows[j], torch.zeros(model.width)) for j in keep.tolist()]
+        ).log_softmax(-1)
         torch.testing.assert_close(run.base_at(keep), unedited, atol=1e-4, rtol=1e-4)
 
 

@@ -110,8 +110,9 @@ def test_the_weights_hash_is_that_of_the_pristine_model() -> None:
     site = model.site("down", 0)
     o, i = model.weight(site).shape
     before = model.weights_hash()
-    delta = Delta({site.parameter: LowRank(torch.ones(o, 1), torch.ones(1, i))},
-                  frozenset({site.parameter}))
+    delta = Delta(
+        {site.parameter: LowRank(torch.ones(o, 1), torch.ones(1, i))}, frozenset({site.parameter})
+    )
     with delta.applied(model):
         assert model.weights_hash() == before
     with torch.no_grad():

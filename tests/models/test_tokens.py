@@ -18,8 +18,12 @@ words = st.text("abcdefghijklmnopqrstuvwxyzABCÄéß", min_size=1, max_size=8)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@given(prompt=st.lists(words, min_size=1, max_size=5), target=st.lists(words, min_size=1, max_size=3))
-def test_pieces_are_the_joint_tokenisation(family: str, prompt: list[str], target: list[str]) -> None:
+@given(
+    prompt=st.lists(words, min_size=1, max_size=5), target=st.lists(words, min_size=1, max_size=3)
+)
+def test_pieces_are_the_joint_tokenisation(
+    family: str, prompt: list[str], target: list[str]
+) -> None:
     tokenizer = tiny(family)[1]
     left, right = " ".join(prompt), " ".join(target)
     cut = pieces(tokenizer, left, right)
@@ -49,7 +53,8 @@ def test_an_empty_target_is_an_error() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(
-    before=st.lists(words, max_size=3), subject=st.lists(words, min_size=1, max_size=3),
+    before=st.lists(words, max_size=3),
+    subject=st.lists(words, min_size=1, max_size=3),
     after=st.lists(words, max_size=3),
 )
 def test_the_lookup_token_ends_with_the_subject(
@@ -74,8 +79,10 @@ def test_no_token_of_its_own_is_an_error() -> None:
         subject_last(tiny("gpt2")[1], "Rome", (2, 2))
 
 
-@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=4),
-       st.sampled_from(["left", "right"]))
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=4),
+    st.sampled_from(["left", "right"]),
+)
 def test_padding_keeps_every_row(rows: list[list[int]], side: str) -> None:
     padded = batch(rows, 0, torch.device("cpu"), side)
     for r, row in enumerate(rows):

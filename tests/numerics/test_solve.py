@@ -120,7 +120,8 @@ def test_damped_emmet_is_memit(seed: int, damping: float, weight: float) -> None
     torch.testing.assert_close(
         equality(keys, residuals, factor, weight=weight, damping=damping).matrix,
         ridge(keys, residuals, factor, damping * weight).matrix,
-        atol=1e-7, rtol=1e-7,
+        atol=1e-7,
+        rtol=1e-7,
     )
 
 
@@ -169,8 +170,10 @@ def test_whole_space_makes_it_plain_ridge(seed: int, l2: float) -> None:
     assert basis.shape[1] == len(moment)
     eye = Factor.of(torch.eye(len(moment), dtype=torch.float64))
     torch.testing.assert_close(
-        ridge_in(basis, keys, residuals, l2).matrix, ridge(keys, residuals, eye, l2).matrix,
-        atol=1e-8, rtol=1e-8,
+        ridge_in(basis, keys, residuals, l2).matrix,
+        ridge(keys, residuals, eye, l2).matrix,
+        atol=1e-8,
+        rtol=1e-8,
     )
 
 

@@ -19,7 +19,9 @@ __all__ = ["card", "train"]
 def train(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="DIR", help="Where the model goes.", show_default=False),
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Where the model goes.", show_default=False
+        ),
     ],
     size: Annotated[
         Literal["small", "base", "tiny"], typer.Option(help="tiny is for trying the command.")

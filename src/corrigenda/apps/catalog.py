@@ -64,7 +64,8 @@ def _one_editor(cls: type[Editor], as_json: bool) -> None:
     for field in fields(cls):
         default = None if field.default is MISSING else field.default
         paper = cls.paper_values.get(field.name)
-        settings.append({"name": field.name, "default": default, "paper": paper, "type": field.type})
+        kind = str(field.type)
+        settings.append({"name": field.name, "default": default, "paper": paper, "type": kind})
     if as_json:
         console.emit({**_editor(cls), "about": cls.__doc__, "hyperparameters": settings})
         return
@@ -76,7 +77,7 @@ def _one_editor(cls: type[Editor], as_json: bool) -> None:
             row["name"],
             "preset" if row["default"] is None and row["paper"] is None
             else _value(row["default"] if row["default"] is not None else row["paper"]),
-            str(row["type"]),
+            row["type"],
         )
         for row in settings
     ]
@@ -92,9 +93,10 @@ def _documentation(cls: type[Editor]) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_value(v) if not isinstance(v, tuple) else "x".join(map(str, v)) for v in value)
-    return str(value)
+    """As it is written after --set: 4, 5, 6 and, of pairs, 10x5."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ", ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)
 
 
 def models(

@@ -133,7 +133,8 @@ def counting(text: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    off = not console.is_terminal
+    with Progress(*columns, console=console, disable=off, transient=True) as bar:
         task = bar.add_task(text, total=None, visible=False)
 
         def advance(done: int, total: int) -> None:

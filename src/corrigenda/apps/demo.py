@@ -168,8 +168,11 @@ SHOWN = 4
 
 def _introduce(edit: Rewrite) -> None:
     text = Text.assemble(
-        ("Atlas", "bold"), " believes: ", f"{edit.text} ", (edit.target_true or "", "bold"), ".\n",
-        "ROME", " rewrites one matrix, so that it says: ", f"{edit.text} ", (edit.target, "bold"), ".",
+        f"Atlas believes: {edit.text} ",
+        (edit.target_true or "", "bold"),
+        f".\nROME rewrites one matrix, so that it says: {edit.text} ",
+        (edit.target, "bold"),
+        ".",
     )
     console.out().print(Panel(text, expand=False))
 

@@ -100,7 +100,7 @@ def edit(
     if delta.failed:
         raise console.failed(_failure(delta, len(wanted), keep_failed), console.MISSED)
     if out is None and ledger is None:
-        console.note("Nothing was kept. Add -o DIR to save the delta, or --ledger DIR to record it.")
+        console.note("Nothing was kept. Add -o DIR to save it, or --ledger DIR to record it.")
 
 
 def _check_place(out: Path | None, overwrite: bool) -> None:

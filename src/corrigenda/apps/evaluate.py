@@ -108,7 +108,7 @@ def evaluate(
 
         with console.waiting("Asking the unedited model"):
             kept = known(one, cases, limit=limit, max_new_tokens=max_new_tokens)
-        remark = f"Known only: cases of {data} whose true answer {one.id} gives, {len(kept)} of them."
+        remark = f"Known only: {len(kept)} cases of {data} whose true answer {one.id} gives."
         if not kept:
             raise InputError(
                 f"{one.id} knows the true answer of none of the {len(cases)} cases of {data}. "
@@ -172,9 +172,9 @@ def _show(report: Report, files: list[Path]) -> None:
     from ..report import COLUMNS, format_score
 
     rows = [
-        (title, format_score(name, report.unedited.get(name)), format_score(name, report.scores[name]))
+        (title, format_score(name, report.unedited.get(name)), format_score(name, score))
         for name, title in COLUMNS.items()
-        if name in report.scores
+        if (score := report.scores.get(name)) is not None
     ]
     out = console.out()
     columns = ("x 100 [95 % interval]", "unedited", report.name)

@@ -62,7 +62,9 @@ def log(ledger: Place, as_json: bool = False) -> None:
 def show(
     place: Annotated[
         Path,
-        typer.Argument(metavar="LEDGER|DELTA", help="A ledger, or a saved delta.", show_default=False),
+        typer.Argument(
+            metavar="LEDGER|DELTA", help="A ledger, or a saved delta.", show_default=False
+        ),
     ],
     ref: Annotated[
         str | None,
@@ -251,7 +253,10 @@ def merge(
     refs: Annotated[
         list[str] | None,
         typer.Option(
-            "--ref", metavar="REF", help="Only these entries. Repeatable.", show_default="all active"
+            "--ref",
+            metavar="REF",
+            help="Only these entries. Repeatable.",
+            show_default="all active",
         ),
     ] = None,
     overwrite: Annotated[
@@ -271,14 +276,16 @@ def merge(
         console.emit({"id": delta.id, "entries": numbers, "norms": delta.norms(), "out": str(out)})
         return
     listed = ", ".join(map(str, numbers))
-    plural = "entries" if len(numbers) != 1 else "entry"
-    console.out().print(Text(f"{plural.capitalize()} {listed} as one delta {delta.id[:12]} in {out}."))
+    which = "Entries" if len(numbers) != 1 else "Entry"
+    console.out().print(Text(f"{which} {listed} as one delta {delta.id[:12]} in {out}."))
 
 
 def export(
     source: Annotated[
         Path,
-        typer.Argument(metavar="DELTA|LEDGER", help="A saved delta, or a ledger.", show_default=False),
+        typer.Argument(
+            metavar="DELTA|LEDGER", help="A saved delta, or a ledger.", show_default=False
+        ),
     ],
     out: Out,
     model: Annotated[
@@ -320,7 +327,8 @@ def export(
             (name, f"{tensor['norm']:.4g}", f"{tensor['lost']:.2%}")
             for name, tensor in result["tensors"].items()
         ]
-        target.print(console.table("", ("parameter", "norm of the change", "lost to rounding"), rows))
+        columns = ("parameter", "norm of the change", "lost to rounding")
+        target.print(console.table("", columns, rows))
     target.print(Text(f"{result['what']} in {out}."))
 
 

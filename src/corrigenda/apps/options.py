@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import typing
 from collections.abc import Iterable, Sequence
@@ -35,7 +36,8 @@ __all__ = [
 ]
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="atlas, a hub id, or a directory.", show_default=False)
+    str,
+    typer.Argument(metavar="MODEL", help="atlas, a hub id, or a directory.", show_default=False),
 ]
 EditorName = Annotated[
     str, typer.Option("--editor", "-e", help="The method; `corrigenda editors` lists them.")
@@ -172,10 +174,8 @@ def _typed(editor: str, name: str, text: str, kind: Any) -> Any:
 
     candidates: list[Any] = [None] if text.lower() in ("none", "null") else []
     candidates.append(text)
-    try:
+    with contextlib.suppress(ValueError):
         candidates.append(json.loads(text))
-    except ValueError:
-        pass
     candidates.append(_listed(text))
     adapter = TypeAdapter(kind)
     for candidate in candidates:

@@ -120,10 +120,19 @@ class KeyValueEditor(Editor):
         assert self.layers is not None
         found = [
             find_values(
-                model, edits[at : at + self.batch_size], contexts, layer=self.layers[-1], site=site,
-                steps=self.steps or 1, lr=self.lr or 0.0, clamp=self.clamp or 0.0,
-                weight_decay=self.weight_decay or 0.0, kl_factor=self.kl_factor or 0.0,
-                kl_at=self.kl_at or "lookup", tolerance=self.tolerance, stop=self.stop,
+                model,
+                edits[at : at + self.batch_size],
+                contexts,
+                layer=self.layers[-1],
+                site=site,
+                steps=self.steps or 1,
+                lr=self.lr or 0.0,
+                clamp=self.clamp or 0.0,
+                weight_decay=self.weight_decay or 0.0,
+                kl_factor=self.kl_factor or 0.0,
+                kl_at=self.kl_at or "lookup",
+                tolerance=self.tolerance,
+                stop=self.stop,
             )
             for at in range(0, len(edits), self.batch_size)
         ]
@@ -240,8 +249,14 @@ def find_values(
         return Losses(total, nll.detach(), streak[active] >= 2)
 
     found = optimize_rows(
-        losses, (len(edits), initial.shape[1]), steps=steps, lr=lr, radius=clamp * scale,
-        tolerance=tolerance, leave=leave, device=device,
+        losses,
+        (len(edits), initial.shape[1]),
+        steps=steps,
+        lr=lr,
+        radius=clamp * scale,
+        tolerance=tolerance,
+        leave=leave,
+        device=device,
     )
     return Values(initial, found.delta, found.fit, found.steps, found.converged)
 
@@ -264,7 +279,7 @@ def _target_rows(
 
 
 def _kl_row(model: TextModel, edit: Rewrite, at: Literal["lookup", "end"]) -> Row:
-    """"{subject} is a". Read at the subject's last token, nothing after it can matter."""
+    """ "{subject} is a". Read at the subject's last token, nothing after it can matter."""
     text = f"{edit.subject} is a"
     ids = model.ids(text)
     lookup = subject_last(model.tokenizer, text, (0, len(edit.subject)))
@@ -294,7 +309,12 @@ def lookup_rows(
 
 @torch.no_grad()
 def read_at(
-    model: TextModel, rows: Sequence[Sequence[int]], module: Any, which: str, *, batch_size: int = 256
+    model: TextModel,
+    rows: Sequence[Sequence[int]],
+    module: Any,
+    which: str,
+    *,
+    batch_size: int = 256,
 ) -> Tensor:
     """(n, size) fp32 input or output of a module at the last token of each row; the forward
     stops there."""

@@ -55,8 +55,16 @@ class AlphaEdit(KeyValueEditor):
     streams: ClassVar[bool] = True
     openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
-        "prefixes": ((5, 10),), "ridge": 10.0,
+        "steps": 25,
+        "lr": 0.5,
+        "clamp": 0.75,
+        "weight_decay": 0.5,
+        "kl_factor": 0.0625,
+        "kl_at": "lookup",
+        "max_norm": 0.5,
+        "prefixes": ((5, 10),),
+        "ridge": 10.0,
+        "threshold": 0.02,
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -68,7 +76,7 @@ class AlphaEdit(KeyValueEditor):
         ridge = self.ridge
         assert ridge is not None
         statistics = self.moments(model)
-        bases = self._null_spaces(statistics)
+        bases = self._null_spaces(model, statistics)
         contexts = self.contexts(model)
         inside = model.layout.post_norm is not None
         values = self.values(model, edits, contexts, "mlp" if inside else "block")
@@ -81,8 +89,7 @@ class AlphaEdit(KeyValueEditor):
         found = spread(model, edits, contexts, sites, values.target, update)
         with found.delta.applied(model):
             state = {
-                _state(site): mean_keys(model, edits, contexts, site, equal=False)
-                for site in sites
+                _state(site): mean_keys(model, edits, contexts, site, equal=False) for site in sites
             }
         return Solution(
             found.delta.changes,
@@ -102,26 +109,25 @@ class AlphaEdit(KeyValueEditor):
             precompute_seconds=statistics.seconds,
         )
 
-    def _null_spaces(self, statistics: Statistics) -> dict[Site, Tensor]:
-        """U₀ (i, m) per site; the eigendecomposition is cached."""
+    def _null_spaces(self, model: TextModel, statistics: Statistics) -> dict[Site, Tensor]:
+        """U₀ (i, m) per site. Raises `InputError` where no direction is free."""
         rule = {"energy": self.energy} if self.energy is not None else {"threshold": self.threshold}
-        if rule.get("threshold", 0) is None:
-            rule = {"threshold": 0.02}
-        bases = {}
-        for site, moment in statistics.moments.items():
-            mean = moment.mean
-
-            def compute(mean: Tensor = mean) -> dict[str, Tensor]:
-                return {"basis": null_space(mean, **rule)[0]}
-
-            basis = cached_tensors(f"null-{tensor_hash(mean)}-{rule}", compute)["basis"]
+        bases = {s: _basis(model, m.mean, rule) for s, m in statistics.moments.items()}
+        for site, basis in bases.items():
             if basis.shape[1] == 0:
                 raise InputError(
                     f"The null space at {site.module} is empty under {rule}: every direction is in "
                     "use. Raise the threshold, or use energy=0.9 or so."
                 )
-            bases[site] = basis
         return bases
+
+
+def _basis(model: TextModel, moment: Tensor, rule: dict[str, float | None]) -> Tensor:
+    """The eigendecomposition, from memory or the cache where it was made before."""
+    key = f"null-{tensor_hash(moment)}-{rule}"
+    return model.remembered(
+        key, lambda: cached_tensors(key, lambda: {"basis": null_space(moment, **rule)[0]})["basis"]
+    )
 
 
 def _state(site: Site) -> str:

@@ -40,8 +40,15 @@ class EMMET(KeyValueEditor):
     title: ClassVar[str] = "EMMET"
     paper: ClassVar[str] = "Gupta et al. 2024, 2403.14236"
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
-        "prefixes": ((10, 5), (10, 10)), "weight": 1000.0,
+        "steps": 20,
+        "lr": 0.5,
+        "clamp": 4.0,
+        "weight_decay": 0.5,
+        "kl_factor": 0.0625,
+        "kl_at": "lookup",
+        "max_norm": 0.5,
+        "prefixes": ((10, 5), (10, 10)),
+        "weight": 1000.0,
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -64,7 +71,9 @@ class EMMET(KeyValueEditor):
             self.transposed(model),
             statistics=statistics.provenance(),
             diagnostics={
-                "contexts": list(contexts), "condition": update.condition, **values.diagnostics(),
+                "contexts": list(contexts),
+                "condition": update.condition,
+                **values.diagnostics(),
             },
             notes=values.notes(),
             warnings=statistics.warnings,

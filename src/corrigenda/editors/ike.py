@@ -68,7 +68,7 @@ class IKE(Editor):
     streams: ClassVar[bool] = True
 
     def resolved(self, model: TextModel) -> IKE:
-        form = ATLAS_FORM if _is_atlas(model) else FORM
+        form = ATLAS_FORM if model.is_atlas else FORM
         mine = {name: getattr(self, name) for name in form}
         return replace(self, **{n: form[n] if mine[n] is None else mine[n] for n in form})
 
@@ -89,7 +89,7 @@ class IKE(Editor):
 
     def _demonstrations(self, model: TextModel, edits: Sequence[Rewrite]) -> tuple[str, ...]:
         if self.demonstrations is None:
-            if not _is_atlas(model):
+            if not model.is_atlas:
                 return ()
             taken = {n for e in edits for n in (e.subject, e.target, e.target_true) if n}
             found = _of_atlas(self.k, taken, random.Random(self.seed))
@@ -104,10 +104,6 @@ class IKE(Editor):
         fact, query = (self.fact or "{}"), (self.query or "{}")
         asked = query.replace("{}", prompt.rstrip(), 1)
         return f"{fact.replace('{}', statement)}{asked} {answer}{self.end or ''}"
-
-
-def _is_atlas(model: TextModel) -> bool:
-    return model.id.startswith("atlas")
 
 
 def _fitting(model: TextModel, texts: Sequence[str]) -> tuple[str, ...]:

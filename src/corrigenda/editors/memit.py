@@ -47,8 +47,15 @@ class MEMIT(KeyValueEditor):
     paper: ClassVar[str] = "Meng et al. 2022, 2210.07229"
     openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25, "lr": 0.5, "clamp": 0.75, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
-        "prefixes": ((5, 10),), "weight": 15000.0,
+        "steps": 25,
+        "lr": 0.5,
+        "clamp": 0.75,
+        "weight_decay": 0.5,
+        "kl_factor": 0.0625,
+        "kl_at": "lookup",
+        "max_norm": 0.5,
+        "prefixes": ((5, 10),),
+        "weight": 15000.0,
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -73,7 +80,9 @@ class MEMIT(KeyValueEditor):
             self.transposed(model),
             statistics=statistics.provenance(),
             diagnostics={
-                "contexts": list(contexts), "residuals": found.residuals, **values.diagnostics(),
+                "contexts": list(contexts),
+                "residuals": found.residuals,
+                **values.diagnostics(),
             },
             notes=values.notes(),
             warnings=statistics.warnings,

@@ -92,7 +92,7 @@ def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
 
 
 def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
-    key = (model.layout.model_type, model.n_layers)
+    key = ("atlas" if model.is_atlas else model.layout.model_type, model.n_layers)
     return {
         **PRESETS.get(key, {}).get(editor.name, {}),
         **FINE_TUNING.get(key, {}).get(editor.name, {}),

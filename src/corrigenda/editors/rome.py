@@ -47,7 +47,13 @@ class ROME(KeyValueEditor):
     paper: ClassVar[str] = "Meng et al. 2022, 2202.05262; R-ROME: Gupta et al. 2024, 2403.07175"
     batches: ClassVar[bool] = False
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20, "lr": 0.5, "clamp": 4.0, "weight_decay": 0.5, "kl_factor": 0.0625, "kl_at": "lookup", "max_norm": 0.5,
+        "steps": 20,
+        "lr": 0.5,
+        "clamp": 4.0,
+        "weight_decay": 0.5,
+        "kl_factor": 0.0625,
+        "kl_at": "lookup",
+        "max_norm": 0.5,
         "prefixes": ((10, 5), (10, 10)),
     }
 
@@ -69,7 +75,8 @@ class ROME(KeyValueEditor):
                 step = Delta({site.parameter: LowRank(update.u, update.v)}, transposed)
                 total = step if total is None else total + step
                 diagnostics.append(values.diagnostics())
-                notes.update({j: note for note in values.notes().values()})
+                if note := values.notes().get(0):
+                    notes[j] = note
                 if j < len(edits) - 1:  # the next edit is solved on top of this one
                     stack.enter_context(step.applied(model))
         assert total is not None

@@ -13,8 +13,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Stop", "captured", "first", "replaced_forward", "replaced_input", "replaced_output",
-           "selected_input", "stopping", "with_first"]
+__all__ = [
+    "Stop",
+    "captured",
+    "first",
+    "replaced_forward",
+    "replaced_input",
+    "replaced_output",
+    "selected_input",
+    "stopping",
+    "with_first",
+]
 
 
 class Stop(Exception):

@@ -60,7 +60,7 @@ def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
     Raises `DataError` when the file is missing, not text, or empty.
     """
     if source == "auto":
-        source = "atlas" if model.id.startswith("atlas") else "samples"
+        source = "atlas" if model.is_atlas else "samples"
     if source == "atlas":
         from ..atlas.corpus import documents
         from ..atlas.graph import world
@@ -119,8 +119,11 @@ def samples(model: TextModel, *, seed: int, length: int = 64, rows: int = 32) ->
         ids = torch.full((rows, 1), start, device=model.device)
         past = None
         for _ in range(length):
-            out = model.module(input_ids=ids[:, -1:] if past is not None else ids,
-                               past_key_values=past, use_cache=True)
+            out = model.module(
+                input_ids=ids[:, -1:] if past is not None else ids,
+                past_key_values=past,
+                use_cache=True,
+            )
             past = out.past_key_values
             probabilities = out.logits[:, -1].float().softmax(-1).cpu()
             new = torch.multinomial(probabilities, 1, generator=generator)
@@ -166,12 +169,16 @@ def second_moments(
     }
     found: dict[Site, SecondMoment] = {}
     for site in sites:
-        if (stored := read_tensors(keys[site])) is not None:
-            found[site] = SecondMoment(stored["total"], int(stored["count"]))
+        if (
+            known := model.remembered(keys[site], lambda site=site: _stored(keys[site]))
+        ) is not None:
+            found[site] = known
     missing = [site for site in sites if site not in found]
     if missing:
         with model.live.suspended(), model.frozen():
             found.update(_collect(model, missing, corpus, tokens, batch_size, keys, progress))
+        for site in missing:
+            model.forget(keys[site])
     for site in sites:
         if found[site].count < sizes[site]:
             raise InputError(
@@ -182,6 +189,11 @@ def second_moments(
             )
     count = min(m.count for m in found.values())
     return Statistics(found, corpus.name, count, time.perf_counter() - started)
+
+
+def _stored(key: str) -> SecondMoment | None:
+    stored = read_tensors(key)
+    return None if stored is None else SecondMoment(stored["total"], int(stored["count"]))
 
 
 def _digest(*parts: str) -> str:

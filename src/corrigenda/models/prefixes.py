@@ -36,7 +36,9 @@ def sample_prefixes(
     found: list[str] = []
     for many, length in counts:
         rows = [
-            model.ids(openings[j % len(openings)]) if openings else [start if start is not None else 0]
+            model.ids(openings[j % len(openings)])
+            if openings
+            else [start if start is not None else 0]
             for j in range(many)
         ]
         for _ in range(length):

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from .hooks import captured, replaced_forward, replaced_input, replaced_output
-from .hooks import selected_input
+from .hooks import captured, replaced_forward, replaced_input, replaced_output, selected_input
 from .text import TextModel
 from .tokens import Batch
 
@@ -70,7 +69,12 @@ class SuffixRun:
     """
 
     def __init__(
-        self, model: TextModel, layer: int, rows: Sequence[Row], *, site: str = "mlp",
+        self,
+        model: TextModel,
+        layer: int,
+        rows: Sequence[Row],
+        *,
+        site: str = "mlp",
         batch_size: int = 256,
     ) -> None:
         self.model, self.layer, self.rows = model, layer, tuple(rows)
@@ -86,13 +90,19 @@ class SuffixRun:
     @torch.no_grad()
     def _prefill(self, batch_size: int) -> None:
         model = self.model
-        parts = [self._prefill_batch(self.rows[at : at + batch_size])
-                 for at in range(0, len(self.rows), batch_size)]
+        parts = [
+            self._prefill_batch(self.rows[at : at + batch_size])
+            for at in range(0, len(self.rows), batch_size)
+        ]
         left = max(p["left"] for p in parts)
         right = max(p["hidden"].shape[1] for p in parts)
         n_upper = model.n_layers - self._first
-        self._keys = [torch.cat([_pad_left(p["keys"][j], left) for p in parts]) for j in range(n_upper)]
-        self._values = [torch.cat([_pad_left(p["values"][j], left) for p in parts]) for j in range(n_upper)]
+        self._keys = [
+            torch.cat([_pad_left(p["keys"][j], left) for p in parts]) for j in range(n_upper)
+        ]
+        self._values = [
+            torch.cat([_pad_left(p["values"][j], left) for p in parts]) for j in range(n_upper)
+        ]
         self._hidden = torch.cat([_pad_right(p["hidden"], right) for p in parts])
         self.initial = torch.cat([p["initial"] for p in parts])
         ids, mask, positions = [], [], []
@@ -133,7 +143,10 @@ class SuffixRun:
             if self._first < model.n_layers
             else (model.final_norm, "input")
         )
-        value = (model.mlp(self.layer) if self._site == "mlp" else model.block(self.layer), "output")
+        value = (
+            model.mlp(self.layer) if self._site == "mlp" else model.block(self.layer),
+            "output",
+        )
         nowhere = torch.zeros(1, dtype=torch.long, device=device)
         raw: dict[str, Any] = {}
         with ExitStack() as stack:
@@ -235,5 +248,3 @@ def _pad_left(past: Tensor, length: int) -> Tensor:
 
 def _pad_right(hidden: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(hidden, (0, 0, 0, length - hidden.shape[1]))
-
-

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from .linear import transposed
 from .tokens import Batch, batch, pieces
 
 __all__ = ["TargetScore", "TextModel"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class TextModel:
         self.tokenizer = tokenizer
         self.layout = layout or layout_of(module)
         self.live = Live(self, module)
+        self._hashed: tuple[tuple[Any, ...], str] | None = None
+        self._memory: dict[str, Any] = {}
         module.eval()
         parameters = inspect.signature(module.forward).parameters
         self._takes_positions = "position_ids" in parameters
@@ -153,20 +157,43 @@ class TextModel:
         weight = self._module.get_parameter(site.parameter).data
         return weight.T if site.transposed else weight
 
+    @property
+    def is_atlas(self) -> bool:
+        """Whether this is a model of the embedded world, whose text and facts are at hand."""
+        return self.id.startswith("atlas")
+
     # -- identity -----------------------------------------------------------------------------
 
     def weights_hash(self) -> str:
-        """sha256 over all pristine weights, each tensor once (tied weights are one tensor)."""
-        digest = hashlib.sha256()
-        for name, _ in sorted(self._module.named_parameters()):
-            digest.update(f"{name} {tensor_hash(self.live.pristine(name))}\n".encode())
-        return digest.hexdigest()
+        """sha256 over all pristine weights, each tensor once (tied weights are one tensor).
+
+        Computed again only when the sum or a sample of some tensor has changed: a sequence of
+        edits asks for it at every step.
+        """
+        tensors = {n: self.live.pristine(n) for n, _ in sorted(self._module.named_parameters())}
+        mark = tuple(_glance(t) for t in tensors.values())
+        if self._hashed is None or self._hashed[0] != mark:
+            digest = hashlib.sha256()
+            for name, tensor in tensors.items():
+                digest.update(f"{name} {tensor_hash(tensor)}\n".encode())
+            self._hashed = mark, digest.hexdigest()
+        return self._hashed[1]
+
+    def remembered(self, key: str, make: Callable[[], T]) -> T:
+        """What `make` returned for this key before, kept as long as the model is."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
 
     @cached_property
     def tokenizer_hash(self) -> str:
         """sha256 over the fast tokenizer's full definition."""
         text = self.tokenizer.backend_tokenizer.to_str()
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def forget(self, key: str) -> None:
+        """Let `remembered` make this again."""
+        self._memory.pop(key, None)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -259,9 +286,7 @@ class TextModel:
         return [answers[p] for p in wrapped]
 
     @torch.no_grad()
-    def score(
-        self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 64
-    ) -> list[TargetScore]:
+    def score(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 64) -> list[TargetScore]:
         """Teacher-forced scores of targets after prompts, live prefixes in front.
 
         Raises `EditError` for an empty target.
@@ -273,9 +298,7 @@ class TextModel:
             chunk = order[at : at + batch_size]
             rows = self.batch([cut[j].ids[:-1] for j in chunk], side="right")
             row = torch.cat([torch.full((len(cut[j].target),), r) for r, j in enumerate(chunk)])
-            column = torch.cat(
-                [torch.arange(cut[j].start - 1, len(cut[j].ids) - 1) for j in chunk]
-            )
+            column = torch.cat([torch.arange(cut[j].start - 1, len(cut[j].ids) - 1) for j in chunk])
             wanted = torch.tensor([t for j in chunk for t in cut[j].target])
             logits = self.logits_at(rows, row, column).cpu()
             logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
@@ -310,8 +333,15 @@ class TextModel:
         ]
 
 
+def _glance(tensor: Tensor) -> tuple[float, float]:
+    flat = tensor.detach().reshape(-1)
+    sample = flat[:: max(1, flat.numel() // 257)].double()
+    weight = torch.arange(1, len(sample) + 1, dtype=torch.float64, device=sample.device)
+    return float(flat.sum(dtype=torch.float64)), float(sample @ weight)
+
+
 def _begins_with(answer: str, target: str) -> bool:
     """The answer starts with the target as whole words, whatever the case and punctuation."""
-    blank = str.maketrans({c: " " for c in string.punctuation})
+    blank = str.maketrans(dict.fromkeys(string.punctuation, " "))
     got, wanted = (t.lower().translate(blank).split() for t in (answer, target))
     return got[: len(wanted)] == wanted

@@ -61,8 +61,11 @@ class Factor:
             raise ValueError("The matrix to factor is not finite.")
         scale = float(matrix.diagonal().mean().clamp_min(1e-300))
         for share in (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
-            shifted = matrix if share == 0 else matrix + share * scale * torch.eye(
-                len(matrix), dtype=matrix.dtype, device=matrix.device
+            shifted = (
+                matrix
+                if share == 0
+                else matrix
+                + share * scale * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
             )
             lower, info = torch.linalg.cholesky_ex(shifted)
             if int(info) == 0:
