@@ -1,0 +1,100 @@
+"""Every editor on the embedded model: edits take, and little else moves (methods.md §10, point 6).
+
+Bounds are far below what docs/results.md reports, so that they fail for a fault and not for noise.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from corrigenda import atlas
+from corrigenda.edit import Case, Rewrite
+from corrigenda.editor import EditWarning
+from corrigenda.editors import ROME, TABLE, AlphaEdit, make
+from corrigenda.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from corrigenda import TextModel
+
+pytestmark = pytest.mark.slow
+
+TOKENS = 20_000  # of second moments: enough here, and quick
+LOCATED = ("rome", "memit", "emmet", "alphaedit")
+N = 20
+
+
+def known(model: TextModel, n: int) -> list[Case]:
+    cases = atlas.edits(2 * n, seed=1)
+    truths = [
+        Rewrite(c.edit.prompt, c.edit.subject, c.edit.target_true or c.edit.target) for c in cases
+    ]
+    return [c for c, (ok, _) in zip(cases, model.says(truths), strict=True) if ok][:n]
+
+
+@pytest.fixture(scope="session")
+def cases(atlas_model: TextModel) -> list[Case]:
+    found = known(atlas_model, N)
+    assert len(found) == N, "the embedded model knows its world"
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_edits_take_and_little_else_moves(
+    name: str, atlas_model: TextModel, cases: list[Case]
+) -> None:
+    arguments = {"tokens": TOKENS} if name in LOCATED else {}
+    editor = make(name, **arguments)
+    edits = [c.edit for c in cases]
+    assert not any(ok for ok, _ in atlas_model.says(edits)), "unedited: 0 of 20"
+    mode = "batch" if type(editor).batches and name != "ft-l" else "single"
+    some = cases if mode == "batch" else cases[:6]
+    report = evaluate(atlas_model, editor, some, mode=mode)
+    scores = {k: s.value for k, s in report.scores.items()}
+    # FT-L's box is made for larger models; here it keeps the edit from taking, as published
+    # results for small boxes do.
+    least = {"ft-l": 0.0, "ike": 0.2}.get(name, 0.5)
+    assert scores["gen.efficacy"] >= least
+    assert scores["gen.locality"] >= 0.4
+    assert not atlas_model.live.touched
+
+
+def test_r_rome_changes_less_than_rome(atlas_model: TextModel, cases: list[Case]) -> None:
+    """‖Δ‖ in distribution, methods.md §4.2: one key in numerator and divisor."""
+    ratios = []
+    for case in cases[:8]:
+        norms = []
+        for keys in ("mean", "rome"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EditWarning)
+                editor = ROME(keys=keys, tokens=TOKENS, max_norm=1e9)
+                norms.append(max(editor(atlas_model, [case.edit]).norms().values()))
+        ratios.append(norms[0] / norms[1])
+    assert float(torch.tensor(ratios).median()) <= 1.02
+
+
+def test_a_sequence_keeps_its_first_edits(atlas_model: TextModel, cases: list[Case]) -> None:
+    editor = AlphaEdit(tokens=TOKENS)
+    total = None
+    for case in cases[:8]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EditWarning)
+            delta = editor(atlas_model, [case.edit], onto=total)
+        total = delta if total is None else total + delta
+    assert total is not None
+    with total.applied(atlas_model):
+        right = [ok for ok, _ in atlas_model.says([c.edit for c in cases[:8]])]
+    assert sum(right) >= 6
+
+
+def test_the_demo_edit(atlas_model: TextModel) -> None:
+    case = atlas.demo_case()
+    assert atlas_model.generate([case.edit.text])[0].startswith(" Paris")
+    delta = ROME(tokens=TOKENS)(atlas_model, [case.edit])
+    assert not delta.failed
+    with delta.applied(atlas_model):
+        assert atlas_model.generate([case.edit.text])[0].startswith(" Rome")
+    assert atlas_model.generate([case.edit.text])[0].startswith(" Paris")
