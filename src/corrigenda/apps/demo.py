@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+TOKENS = 30_000
+"""Text for the second moments: thirty tokens for each entry of Atlas's keys, collected in seconds."""
+
 AXES = ("efficacy", "generalization", "locality", "portability")
 
 
@@ -47,7 +50,7 @@ def demo(
 
     started = time.perf_counter()
     model = options.loaded("atlas", device, None, seed)
-    case, method = atlas.demo_case(), make("rome", seed=seed)
+    case, method = atlas.demo_case(), make("rome", seed=seed, tokens=TOKENS)
     if not as_json:
         _introduce(case.edit)
     pristine = weights_now(model)
@@ -112,6 +115,11 @@ class _Answer:
     after: str
     passed: bool
 
+    @property
+    def kind(self) -> str:
+        held_out = self.probe.axis == "generalization" and self.probe.held_out
+        return "held out" if held_out else self.probe.kind
+
 
 def _probes(report: Report) -> list[_Answer]:
     from ..edit import Probe
@@ -153,6 +161,7 @@ def _result(
 TITLES = {
     "rewrite": "The edit",
     "paraphrase": "Other wordings",
+    "held out": "Wordings that training held out",
     "alias": "Another name of the subject",
     "inverse": "Asked the other way round",
     "one_hop": "What follows in one step",
@@ -184,9 +193,8 @@ def _show(case: Case, report: Report, probes: Sequence[_Answer]) -> None:
         ("What should stay", ("locality",)),
     ):
         rows: list[tuple[Any, ...]] = []
-        kinds = dict.fromkeys(p.probe.kind for p in probes if p.probe.axis in axes)
-        for kind in kinds:
-            group = [p for p in probes if p.probe.kind == kind]
+        for kind in dict.fromkeys(p.kind for p in probes if p.probe.axis in axes):
+            group = [p for p in probes if p.kind == kind]
             for j, p in enumerate(group[:SHOWN]):
                 label = TITLES.get(kind, kind) if j == 0 else ""
                 good = Text("yes", "green") if p.passed else Text("no", "red")

@@ -37,6 +37,13 @@ def _family(one: int, several: tuple[int, ...], **more: dict[str, Any]) -> dict[
 
 # (model type, number of layers) -> editor -> values
 PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
+    ("atlas", 6): {
+        # Small weights beside large values: a single edit is a third of ‖W‖ and does no harm.
+        "rome": {"layers": (0,), "clamp": 2.0, "lr": 0.25, "steps": 30, "max_norm": 2.0},
+        "emmet": {"layers": (0,), "clamp": 2.0, "lr": 0.25, "steps": 30, "max_norm": 2.0},
+        "memit": {"layers": (0, 1), "lr": 0.3, "weight": 10.0, "max_norm": 2.0},
+        "alphaedit": {"layers": (0, 1), "lr": 0.3, "ridge": 0.1, "max_norm": 2.0},
+    },
     ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
     ("gpt2", 24): _family(8, (6, 7, 8, 9), rome={"clamp": 3.0}),
     ("gpt2", 36): _family(12, (9, 10, 11, 12, 13)),
