@@ -14,6 +14,8 @@ small change into bf16 weights loses much of it, so it is rounded once, when it 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -128,7 +130,9 @@ class Prefix:
 
     passages  one text per edited fact, each ending where the next text may begin.
     query     how the user's prompt is written after them; holds `{}` once.
-    limit     at most this many passages, those sharing most words with the prompt; 0 means all.
+    limit     at most this many passages, those sharing most words with the prompt, where a word
+              counts less the more passages hold it, the newer passage wins a tie, and the best
+              one stands last; 0 means all.
     head      text in front of all passages that belongs to no fact, such as demonstrations.
     """
 
@@ -146,10 +150,11 @@ class Prefix:
         """The text that the model is given in place of `prompt`."""
         chosen = self.passages
         if self.limit and len(chosen) > self.limit:
-            words = set(prompt.lower().split())
-            overlap = [len(words & set(p.lower().split())) for p in chosen]
-            best = sorted(range(len(chosen)), key=lambda j: (-overlap[j], j))[: self.limit]
-            chosen = tuple(chosen[j] for j in sorted(best))
+            asked, told = _words(prompt), [_words(p) for p in chosen]
+            common = Counter(word for words in told for word in words)
+            overlap = [sum(1 / common[word] for word in words & asked) for words in told]
+            best = sorted(range(len(chosen)), key=lambda j: (-overlap[j], -j))[: self.limit]
+            chosen = tuple(chosen[j] for j in reversed(best))
         return self.head + "".join(chosen) + self.query.replace("{}", prompt, 1)
 
     def like(self, other: Prefix) -> bool:
@@ -161,6 +166,10 @@ class Prefix:
             raise DeltaError("Prefixes with different query forms or limits cannot be added.")
         head = self.head if other.head in self.head else self.head + other.head
         return replace(self, passages=self.passages + other.passages, head=head)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 Change = LowRank | Dense | Prefix

@@ -78,6 +78,14 @@ def test_the_limit_keeps_the_facts_that_the_prompt_is_about():
     assert about.startswith("Shown always.\n")
 
 
+def test_of_many_facts_the_one_in_question_stands_last():
+    edits = [Rewrite("{} is in the city of", s, "Rome") for s in ("Big Ben", "Louvre", "Prado")]
+    edits += [Rewrite("{} was born in the city of", s, "Ulm") for s in ("Curie", "Kafka")]
+    text = _wrapped(IKE()(text_model(), edits), "In the city of London, Big Ben is in")
+    assert text.count("New Fact: ") == 3
+    assert text.rpartition("New Fact: ")[2].startswith("Big Ben")
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     delta = IKE(limit=3, demonstrations=("One.\n",))(text_model(), [TOWER])
     again = Delta.load(delta.save(tmp_path / "edit"))

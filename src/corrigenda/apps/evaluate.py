@@ -99,8 +99,11 @@ def evaluate(
         if editor.lower() == "none"
         else options.editor_from(editor, settings, layers=layers, corpus=corpus, seed=seed)
     )
-    # With --known-only the limit counts the cases that are left, so the data are cut afterwards.
-    cases = load_cases(data, limit=None if known_only else limit, seed=seed, data_dir=data_dir)
+    # With --known-only the limit counts the cases that are left, so more are taken and the rest is
+    # cut afterwards: all of a file, and twice as many of the world, which makes them as asked.
+    made = data == "atlas" and limit is not None
+    pool = limit if not known_only else (2 * limit if made and limit else None)
+    cases = load_cases(data, limit=pool, seed=seed, data_dir=data_dir)
     one = options.loaded(model, device, dtype, seed)
     remark = ""
     if known_only:

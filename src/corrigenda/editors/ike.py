@@ -54,7 +54,7 @@ class IKE(Editor):
 
     demonstrations: tuple[str | Rewrite, ...] | None = None
     k: int = 0
-    limit: int = 0
+    limit: int = 3
     fact: str | None = None
     query: str | None = None
     end: str | None = None

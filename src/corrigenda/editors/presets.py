@@ -63,8 +63,14 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
 }
 
 # The same for fine-tuning editors: FT and FT-L from ROME's baselines, LLaMA from EasyEdit (FT-M)
-# and LocFT-BF (2509.22072).
+# and LocFT-BF (2509.22072), Atlas by edit outcome.
 FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
+    ("atlas", 6): {
+        "ft-l": {"layers": (5,), "box": 2e-2, "lr": 2e-3},
+        "ft-m": {"layers": (5,), "lr": 2e-3},
+        "locft-bf": {"layers": (5,), "lr": 2e-3},
+        "lora": {"layers": (4, 5), "roles": ("down",), "lr": 2e-3},
+    },
     ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
     ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},
     ("gpt2", 48): {"ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)}},
