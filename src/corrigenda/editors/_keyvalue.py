@@ -77,7 +77,7 @@ class KeyValueEditor(Editor):
     kl_at: Literal["lookup", "end"] | None = None
     max_norm: float | None = None
     tolerance: float = 0.05
-    stop: Literal["loss", "answer"] = "loss"
+    stop: Literal["loss", "answer"] | None = None
     prefixes: tuple[tuple[int, int], ...] | None = None
     statistics: str = "auto"
     tokens: int = 100_000
@@ -132,7 +132,7 @@ class KeyValueEditor(Editor):
                 kl_factor=self.kl_factor or 0.0,
                 kl_at=self.kl_at or "lookup",
                 tolerance=self.tolerance,
-                stop=self.stop,
+                stop=self.stop or "loss",
             )
             for at in range(0, len(edits), self.batch_size)
         ]

@@ -44,6 +44,7 @@ class IKE(Editor):
     demonstrations  texts, or facts to be demonstrated as they are told. None: for Atlas models
                     `k` from its world, about other subjects than the edits'; else none.
     k               how many demonstrations of Atlas's world, if half of the context holds them.
+                    Atlas knows the form from its training and is distracted by them.
     limit           at most this many facts are shown with a prompt, those that share most words
                     with it; 0: all.
     fact            how a new fact is told; `{}` is prompt and target as one sentence.

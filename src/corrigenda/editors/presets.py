@@ -38,9 +38,16 @@ def _family(one: int, several: tuple[int, ...], **more: dict[str, Any]) -> dict[
 # (model type, number of layers) -> editor -> values
 PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
     ("atlas", 6): {
-        # Small weights beside large values: a single edit is a third of ‖W‖ and does no harm.
-        "rome": {"layers": (0,), "clamp": 2.0, "lr": 0.25, "steps": 30, "max_norm": 2.0},
-        "emmet": {"layers": (0,), "clamp": 2.0, "lr": 0.25, "steps": 30, "max_norm": 2.0},
+        # Small weights beside large values: a single edit may be as large as W and do no harm.
+        # Few contexts, because a subject at the very start has a key unlike that after a sentence.
+        "rome": {
+            "layers": (1,), "clamp": 6.0, "steps": 30, "stop": "answer", "max_norm": 2.0,
+            "prefixes": ((2, 5), (2, 10)),
+        },
+        "emmet": {
+            "layers": (1,), "clamp": 6.0, "steps": 30, "stop": "answer", "max_norm": 2.0,
+            "prefixes": ((2, 5), (2, 10)), "weight": 100.0,
+        },
         "memit": {"layers": (0, 1), "lr": 0.3, "weight": 10.0, "max_norm": 2.0},
         "alphaedit": {"layers": (0, 1), "lr": 0.3, "ridge": 0.1, "max_norm": 2.0},
     },
