@@ -111,7 +111,9 @@ class AlphaEdit(KeyValueEditor):
 
     def _null_spaces(self, model: TextModel, statistics: Statistics) -> dict[Site, Tensor]:
         """U₀ (i, m) per site. Raises `InputError` where no direction is free."""
-        rule = {"energy": self.energy} if self.energy is not None else {"threshold": self.threshold}
+        rule: dict[str, float | None] = {"threshold": self.threshold}
+        if self.energy is not None:
+            rule = {"energy": self.energy}
         bases = {s: _basis(model, m.mean, rule) for s, m in statistics.moments.items()}
         for site, basis in bases.items():
             if basis.shape[1] == 0:

@@ -109,7 +109,7 @@ def _paragraphs(text: str, size: int = 2000) -> Iterator[str]:
 def samples(model: TextModel, *, seed: int, length: int = 64, rows: int = 32) -> Iterator[str]:
     """Text sampled from the model itself (temperature 1), endlessly, the same for a seed."""
     tokenizer = model.tokenizer
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    start = model.start_id
     if start is None:
         raise InputError(
             f"{model.id} has no BOS or EOS token to sample text from. Pass a text file as corpus."

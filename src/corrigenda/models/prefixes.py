@@ -32,7 +32,7 @@ def sample_prefixes(
     """
     generator = torch.Generator().manual_seed(seed)
     tokenizer = model.tokenizer
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    start = model.start_id
     found: list[str] = []
     for many, length in counts:
         rows = [

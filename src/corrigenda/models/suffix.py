@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ class _FrozenLayer(DynamicLayer):
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
-        self.keys, self.values = keys, values
+        self.keys: Tensor = keys
+        self.values: Tensor = values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
 
@@ -158,7 +160,7 @@ class SuffixRun:
             stack.callback(handle.remove)
             model.forward(batch, use_cache=True, past_key_values=cache)
         self._tuples = not isinstance(raw["output"], Tensor)
-        layers = cache.layers[self._first : model.n_layers]
+        layers: Any = cache.layers[self._first : model.n_layers]
         initial = seen["value"].reshape(len(rows), left + right, -1)[:, left]
         return {
             "left": left,
@@ -205,8 +207,8 @@ class SuffixRun:
 
     def base_at(self, keep: Tensor) -> Tensor:
         """(n, V) the rows of `base` that `logits(..., keep)` corresponds to."""
-        sizes = torch.tensor([0, *(len(r.reads) for r in self.rows)]).cumsum(0)
-        spans = [torch.arange(sizes[j], sizes[j + 1]) for j in keep.tolist()]
+        ends = list(accumulate((len(r.reads) for r in self.rows), initial=0))
+        spans = [torch.arange(ends[j], ends[j + 1]) for j in keep.tolist()]
         return self.base[torch.cat(spans).to(self.base.device)]
 
     def _skip(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:

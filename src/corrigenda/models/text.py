@@ -109,7 +109,7 @@ class TextModel:
 
     @property
     def device(self) -> torch.device:
-        return self._module.get_input_embeddings().weight.device
+        return self._module.get_parameter(f"{self.layout.embedding}.weight").device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -188,7 +188,7 @@ class TextModel:
     @cached_property
     def tokenizer_hash(self) -> str:
         """sha256 over the fast tokenizer's full definition."""
-        text = self.tokenizer.backend_tokenizer.to_str()
+        text: str = self.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
         return hashlib.sha256(text.encode()).hexdigest()
 
     def forget(self, key: str) -> None:
@@ -215,9 +215,17 @@ class TextModel:
                 part.training = mode
 
     @property
+    def start_id(self) -> int | None:
+        """The BOS token, or the EOS token where text begins with that, or None."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if isinstance(token, int):
+                return token
+        return None
+
+    @property
     def pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id or 0
+        return pad if isinstance(pad, int) else self.start_id or 0
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text with the special tokens that this tokenizer puts around it."""
@@ -271,7 +279,7 @@ class TextModel:
         for at in range(0, len(order), batch_size):
             chunk = order[at : at + batch_size]
             padded = self.batch([rows[p] for p in chunk])
-            out = self._module.generate(
+            out = self._module.generate(  # type: ignore[operator]
                 input_ids=padded.ids,
                 attention_mask=padded.mask,
                 max_new_tokens=max_new_tokens,
