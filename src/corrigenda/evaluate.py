@@ -495,7 +495,7 @@ def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
 def _bytes(delta: Delta) -> int:
     """Size of the changes: fp32 factors, or the text of a prefix."""
     return sum(
-        sum(len(text.encode()) for text in (*change.head, *change.passages))
+        sum(len(text.encode()) for text in (change.head, *change.passages))
         if isinstance(change, Prefix)
         else 4 * change.numel
         for change in delta.changes.values()

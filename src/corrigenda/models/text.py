@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from ..edit import Rewrite
 from ..errors import InputError, ModelError
@@ -279,15 +280,16 @@ class TextModel:
         for at in range(0, len(order), batch_size):
             chunk = order[at : at + batch_size]
             padded = self.batch([rows[p] for p in chunk])
-            out = self._module.generate(  # type: ignore[operator]
-                input_ids=padded.ids,
-                attention_mask=padded.mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=self.pad_id,
-                use_cache=True,
-            )
+            with _quiet():
+                out = self._module.generate(  # type: ignore[operator]
+                    input_ids=padded.ids,
+                    attention_mask=padded.mask,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    num_beams=1,
+                    pad_token_id=self.pad_id,
+                    use_cache=True,
+                )
             new = out[:, padded.ids.shape[1] :]
             texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
             answers.update(zip(chunk, texts, strict=True))
@@ -339,6 +341,18 @@ class TextModel:
             (_begins_with(answer, edit.target), answer.strip())
             for edit, answer in zip(edits, answers, strict=True)
         ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's advice about masks: when rows end at different times it sees padding
+    in the tokens of rows that are done, and warns although the mask was given."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
 
 
 def _glance(tensor: Tensor) -> tuple[float, float]:
