@@ -48,7 +48,7 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
             "layers": (1,), "clamp": 6.0, "steps": 30, "stop": "answer", "max_norm": 2.0,
             "prefixes": ((2, 5), (2, 10)), "weight": 100.0,
         },
-        "memit": {"layers": (0, 1), "lr": 0.3, "weight": 10.0, "max_norm": 2.0},
+        "memit": {"layers": (0, 1), "lr": 0.25, "weight": 10.0, "max_norm": 2.0},
         "alphaedit": {"layers": (0, 1), "lr": 0.3, "ridge": 0.1, "max_norm": 2.0},
     },
     ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
