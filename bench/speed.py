@@ -100,7 +100,7 @@ def whole_model_value(
         now = logits[-1, kl.lookup].float().log_softmax(-1)
         divergence = (now.exp() * (now - base)).sum()
         loss = nll + kl_factor * divergence + weight_decay * delta.norm() / initial.norm() ** 2
-        if float(loss) < tolerance or step == steps - 1:
+        if float(loss.detach()) < tolerance or step == steps - 1:
             break
         optimizer.zero_grad()
         loss.backward()

@@ -53,14 +53,14 @@ class Size:
     positions: int = 256
     rows: int = 24
     length: int = 128
-    steps: int = 6000
+    steps: int = 3300
     rate: float = 1.5e-3
     decay: float = 0.1
 
 
 SIZES: dict[str, Size] = {
     "small": Size(),
-    "base": Size(layers=8, width=384, heads=6, rate=1.2e-3),
+    "base": Size(layers=8, width=384, heads=6, steps=6000, rate=1.2e-3),
     "tiny": Size(
         layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3
     ),
@@ -148,7 +148,7 @@ def train(
             return out
     _checkpoint(checkpoint, model, optimizers, seed, total)
     bar.close()
-    save(model, tokenizer, out, {"seed": seed, "steps": total, **asdict(shape)})
+    save(model, tokenizer, out, {"seed": seed, **asdict(shape), "steps": total})
     return out
 
 
