@@ -32,7 +32,7 @@ from torch import Tensor
 import corrigenda as cg
 from corrigenda.delta import Delta, LowRank
 from corrigenda.editors import ROME
-from corrigenda.editors._keyvalue import _in_context, _kl_row, find_values, mean_keys
+from corrigenda.editors._keyvalue import _in_context, _kl_row, find_values, mean_keys, search_values
 from corrigenda.models.hooks import captured, replaced_output
 from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces, subject_last
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int)
     parser.add_argument("--facts", type=int, default=100)
     parser.add_argument("--one-at-a-time", type=int, help="facts for the slow side (default: all)")
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
@@ -216,7 +216,6 @@ def main() -> None:
         "weight_decay": rome.weight_decay,
         "kl_factor": rome.kl_factor,
     }
-    batches = [edits[a : a + options.batch] for a in range(0, len(edits), options.batch)]
 
     def whole(tolerance: float) -> Tensor:
         return torch.stack(
@@ -229,21 +228,16 @@ def main() -> None:
         )
 
     def suffix(tolerance: float, **more: object) -> Tensor:
-        return torch.cat(
-            [
-                find_values(
-                    model,
-                    b,
-                    contexts,
-                    layer=layer,
-                    site="mlp",
-                    steps=options.steps,
-                    tolerance=tolerance,
-                    **{**search, **more},
-                ).delta
-                for b in batches
-            ]
-        )
+        with_defaults = {**search, "steps": options.steps, "tolerance": tolerance, **more}
+        return search_values(
+            model,
+            edits,
+            contexts,
+            batch_size=options.batch,
+            layer=layer,
+            site="mlp",
+            **with_defaults,
+        ).delta
 
     never = -1.0  # no loss is below it
     with model.frozen():

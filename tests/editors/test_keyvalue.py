@@ -12,7 +12,7 @@ from corrigenda.delta import Delta, LowRank
 from corrigenda.edit import Rewrite
 from corrigenda.editor import EditWarning
 from corrigenda.editors import EMMET, MEMIT, ROME, AlphaEdit
-from corrigenda.editors._keyvalue import find_values, mean_keys
+from corrigenda.editors._keyvalue import find_values, mean_keys, search_values
 from corrigenda.errors import EditError, InputError, UnstableEditError
 from corrigenda.models.hooks import captured, replaced_output
 from corrigenda.models.moments import second_moments
@@ -442,3 +442,16 @@ def test_a_corpus_that_is_too_small_is_refused(tmp_path: Path) -> None:
     path.write_text("Rome is the capital of Italy.", encoding="utf-8")
     with pytest.raises(InputError, match="at least that many tokens"):
         ROME(layers=(1,), statistics=str(path))(model_of(), [EDIT])
+
+
+def test_batches_of_like_length_keep_the_order_of_edits() -> None:
+    model = model_of("llama")
+    long = Rewrite("{} is, as everybody in the city of Rome says,", "The Louvre", "in Paris")
+    edits = [long, EDIT, OTHER]
+    search = {**SEARCH, "layer": 1, "site": "mlp", "steps": 4}
+    with model.frozen():
+        found = search_values(model, edits, CONTEXTS, batch_size=2, **search)
+        for j, edit in enumerate(edits):
+            alone = find_values(model, [edit], CONTEXTS, **search)
+            torch.testing.assert_close(found.delta[j], alone.delta[0], atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(found.initial[j], alone.initial[0], atol=1e-4, rtol=1e-3)

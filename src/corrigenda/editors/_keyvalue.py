@@ -38,7 +38,16 @@ from ..numerics.optimize import Losses, optimize_rows
 from ..numerics.solve import Update
 from . import presets
 
-__all__ = ["KeyValueEditor", "Spread", "Values", "find_values", "mean_keys", "read_at", "spread"]
+__all__ = [
+    "KeyValueEditor",
+    "Spread",
+    "Values",
+    "find_values",
+    "mean_keys",
+    "read_at",
+    "search_values",
+    "spread",
+]
 
 BOTH_KINDS = (0.5, 0.5)
 """MEMIT's key average: the plain prompt has weight 1/2, all prefixed ones together 1/2."""
@@ -82,7 +91,7 @@ class KeyValueEditor(Editor):
     statistics: str = "auto"
     tokens: int = 100_000
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = 32
 
     needs: ClassVar[tuple[str, ...]] = ("subject", "statistics")
     family: ClassVar[str] = "locate-then-edit"
@@ -118,25 +127,22 @@ class KeyValueEditor(Editor):
     ) -> Values:
         """Search for the wanted value of every edit at the last layer, on the live weights."""
         assert self.layers is not None
-        found = [
-            find_values(
-                model,
-                edits[at : at + self.batch_size],
-                contexts,
-                layer=self.layers[-1],
-                site=site,
-                steps=self.steps or 1,
-                lr=self.lr or 0.0,
-                clamp=self.clamp or 0.0,
-                weight_decay=self.weight_decay or 0.0,
-                kl_factor=self.kl_factor or 0.0,
-                kl_at=self.kl_at or "lookup",
-                tolerance=self.tolerance,
-                stop=self.stop or "loss",
-            )
-            for at in range(0, len(edits), self.batch_size)
-        ]
-        return Values.joined(found)
+        return search_values(
+            model,
+            edits,
+            contexts,
+            batch_size=self.batch_size,
+            layer=self.layers[-1],
+            site=site,
+            steps=self.steps or 1,
+            lr=self.lr or 0.0,
+            clamp=self.clamp or 0.0,
+            weight_decay=self.weight_decay or 0.0,
+            kl_factor=self.kl_factor or 0.0,
+            kl_at=self.kl_at or "lookup",
+            tolerance=self.tolerance,
+            stop=self.stop or "loss",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,9 @@ class Values:
     def joined(cls, parts: Sequence[Values]) -> Values:
         return cls(*(torch.cat([getattr(p, f) for p in parts]) for f in cls.__dataclass_fields__))
 
+    def __getitem__(self, rows: Tensor) -> Values:
+        return Values(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
+
     def diagnostics(self) -> dict[str, Any]:
         return {
             "target_nll": [round(float(x), 4) for x in self.nll],
@@ -183,6 +192,28 @@ class Values:
             for j in range(len(self.steps))
             if not self.converged[j]
         }
+
+
+def search_values(
+    model: TextModel,
+    edits: Sequence[Rewrite],
+    contexts: Sequence[str],
+    *,
+    batch_size: int,
+    **search: Any,
+) -> Values:
+    """`find_values` in batches of facts with like suffix lengths, so that little of a forward pass
+    is padding. The result is in the order of the edits."""
+    lengths = []
+    for edit in edits:
+        cut = pieces(model.tokenizer, edit.text, edit.target)
+        lengths.append(len(cut.ids) - subject_last(model.tokenizer, edit.text, edit.subject_span))
+    order = sorted(range(len(edits)), key=lengths.__getitem__)
+    parts = [
+        find_values(model, [edits[j] for j in order[at : at + batch_size]], contexts, **search)
+        for at in range(0, len(edits), batch_size)
+    ]
+    return Values.joined(parts)[torch.tensor(order).argsort()]
 
 
 def find_values(
