@@ -202,6 +202,15 @@ def test_original_rome_meets_the_plain_key(text: str) -> None:
     torch.testing.assert_close(a.matrix().double() @ plain, a.u.double(), atol=1e-4, rtol=1e-3)
     cosine = torch.nn.functional.cosine_similarity(a.v, b.v)
     assert float(cosine) > 0.999, "both directions are C⁻¹k̄"
+    # So the changes differ in size alone: by k₀ᵀu / k̄ᵀu, which R-ROME keeps from coming near zero.
+    mean_key = mean_keys(model, [EDIT], _contexts(mean), site, equal=True)
+    direction = b.v.double()
+    expected = float((direction @ mean_key).abs() / (direction @ plain).abs())
+    assert a.norm() / b.norm() == pytest.approx(expected, rel=1e-3)
+
+
+def _contexts(delta: Delta) -> tuple[str, ...]:
+    return tuple(delta.provenance.diagnostics["contexts"])
 
 
 def test_rome_with_plain_keys_meets_the_plain_key(text: str) -> None:

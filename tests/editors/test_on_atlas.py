@@ -9,7 +9,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from corrigenda import atlas
 from corrigenda.edit import Case, Rewrite
@@ -60,20 +59,6 @@ def test_edits_take_and_little_else_moves(
     assert scores["gen.efficacy"] >= least
     assert scores["gen.locality"] >= 0.4
     assert not atlas_model.live.touched
-
-
-def test_r_rome_changes_less_than_rome(atlas_model: TextModel, cases: list[Case]) -> None:
-    """‖Δ‖ in distribution, methods.md §4.2: one key in numerator and divisor."""
-    ratios = []
-    for case in cases[:8]:
-        norms = []
-        for keys in ("mean", "rome"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", EditWarning)
-                editor = ROME(keys=keys, tokens=TOKENS, max_norm=1e9)
-                norms.append(max(editor(atlas_model, [case.edit]).norms().values()))
-        ratios.append(norms[0] / norms[1])
-    assert float(torch.tensor(ratios).median()) <= 1.02
 
 
 def test_a_sequence_keeps_its_first_edits(atlas_model: TextModel, cases: list[Case]) -> None:

@@ -198,6 +198,7 @@ def test_network_failure(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("We couldn't connect") from ConnectionError("no route")
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
     with pytest.raises(OfflineError, match="cannot be reached"):
         load("some/model")
 
