@@ -111,8 +111,12 @@ def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
     return tuple(range(max(0, last - max(1, round(0.14 * n))), last + 1))
 
 
+def _key(model: TextModel) -> tuple[str, int]:
+    return "atlas" if model.is_atlas else model.layout.model_type, model.n_layers
+
+
 def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
-    key = ("atlas" if model.is_atlas else model.layout.model_type, model.n_layers)
+    key = _key(model)
     return {
         **PRESETS.get(key, {}).get(editor.name, {}),
         **FINE_TUNING.get(key, {}).get(editor.name, {}),
@@ -124,7 +128,7 @@ def source_of_layers(editor: Editor, model: TextModel) -> str:
     if getattr(editor, "layers", None) is not None:
         return "given"
     if "layers" in _preset(editor, model):
-        return f"preset for {model.layout.model_type} with {model.n_layers} layers"
+        return "preset for {} with {} layers".format(*_key(model))
     return f"proposed from the depth of {model.n_layers} layers; check them on a few edits"
 
 
