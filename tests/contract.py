@@ -22,7 +22,7 @@ from corrigenda.errors import EditError
 from corrigenda.live import tensor_hash
 from corrigenda.models.text import TextModel
 
-from .models.tiny import FAMILIES, tiny
+from .models.tiny import FAMILIES, some_text, tiny
 
 EDITS = (
     Rewrite("{} is located in", "The Eiffel Tower", "Rome"),
@@ -60,25 +60,7 @@ IKE always puts the fact into the context."""
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    words = [
-        "tower",
-        "Paris",
-        "Rome",
-        "is",
-        "located",
-        "in",
-        "the",
-        "city",
-        "of",
-        "Marie",
-        "Curie",
-        "German",
-        "capital",
-        "Louvre",
-    ]
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randint(len(words), (600,), generator=generator).tolist()
-    path.write_text(" ".join(words[j] for j in order), encoding="utf-8")
+    path.write_text(some_text(600), encoding="utf-8")
     return str(path)
 
 

@@ -19,7 +19,7 @@ from corrigenda.models.moments import second_moments
 from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces, subject_last
 
-from ..models.tiny import FAMILIES, tiny
+from ..models.tiny import FAMILIES, some_text, tiny
 
 EDIT = Rewrite("{} is located in", "The Eiffel Tower", "Rome")
 OTHER = Rewrite("The capital of {} is", "France", "Berlin")
@@ -44,24 +44,7 @@ def model_of(family: str = "gpt2", seed: int = 0) -> TextModel:
 @pytest.fixture
 def text(tmp_path: Path) -> str:
     path = tmp_path / "corpus.txt"
-    words = [
-        "tower",
-        "Paris",
-        "Rome",
-        "is",
-        "located",
-        "in",
-        "the",
-        "city",
-        "of",
-        "Marie",
-        "Curie",
-        "German",
-        "capital",
-        "Louvre",
-    ]
-    order = torch.randint(13, (900,), generator=torch.Generator().manual_seed(3)).tolist()
-    path.write_text(" ".join(words[j] for j in order), encoding="utf-8")
+    path.write_text(some_text(900, seed=3), encoding="utf-8")
     return str(path)
 
 

@@ -206,3 +206,11 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
         else:
             # Square-ish tiny matrices: the mean of both sides serves either orientation.
             parameter.copy_(noise * (2.0 / sum(parameter.shape[:2])) ** 0.5)
+
+
+def some_text(words: int, seed: int = 0) -> str:
+    """Words of the tokenizer's corpus in random order, to average second moments over."""
+    known = sorted(set(_CORPUS.replace(".", " ").split()))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randint(len(known), (words,), generator=generator).tolist()
+    return " ".join(known[j] for j in order)

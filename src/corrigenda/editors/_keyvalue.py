@@ -27,6 +27,7 @@ from torch import Tensor
 from ..delta import Delta, LowRank
 from ..edit import Rewrite
 from ..editor import Editor
+from ..errors import InputError
 from ..model import Site
 from ..models.hooks import captured, stopping
 from ..models.moments import Statistics, second_moments
@@ -51,6 +52,29 @@ __all__ = [
 
 BOTH_KINDS = (0.5, 0.5)
 """MEMIT's key average: the plain prompt has weight 1/2, all prefixed ones together 1/2."""
+
+
+ROME_VALUES: dict[str, Any] = {
+    "steps": 20,
+    "lr": 0.5,
+    "clamp": 4.0,
+    "weight_decay": 0.5,
+    "kl_factor": 0.0625,
+    "kl_at": "lookup",
+    "max_norm": 0.5,
+    "prefixes": ((10, 5), (10, 10)),
+}
+"""Published values of the search at an MLP's output (ROME and EMMET, GPT-2 XL)."""
+
+MEMIT_VALUES: dict[str, Any] = {
+    **ROME_VALUES,
+    "steps": 25,
+    "clamp": 0.75,
+    "prefixes": ((5, 10),),
+}
+"""Published values of the search at a block's output (MEMIT and AlphaEdit)."""
+
+MEMIT_OPENINGS = ("The", "Therefore", "Because", "I", "You")
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,20 @@ class KeyValueEditor(Editor):
     def sites(self, model: TextModel) -> list[Site]:
         assert self.layers is not None
         return [model.site("down", layer) for layer in self.layers]
+
+    def spread_site(self, model: TextModel) -> Literal["mlp", "block"]:
+        """Where the value of a change over several layers is set.
+
+        Raises `InputError` for several layers where a norm follows the MLP.
+        """
+        if model.layout.post_norm is None:
+            return "block"
+        if len(self.layers or ()) > 1:
+            raise InputError(
+                f"{model.id} has a norm after each MLP, so {self.title} cannot spread a change "
+                f"over {len(self.layers or ())} layers of it. Give one layer."
+            )
+        return "mlp"
 
     def contexts(self, model: TextModel) -> tuple[str, ...]:
         """The empty prefix, then the sampled ones. Sampled on the pristine model, so that a

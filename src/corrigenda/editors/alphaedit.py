@@ -30,7 +30,7 @@ from ..model import Site
 from ..models.moments import Statistics
 from ..models.text import TextModel
 from ..numerics.solve import Update, null_space, ridge_in
-from ._keyvalue import KeyValueEditor, mean_keys, spread
+from ._keyvalue import MEMIT_OPENINGS, MEMIT_VALUES, KeyValueEditor, mean_keys, spread
 
 __all__ = ["AlphaEdit"]
 
@@ -53,33 +53,16 @@ class AlphaEdit(KeyValueEditor):
     title: ClassVar[str] = "AlphaEdit"
     paper: ClassVar[str] = "Fang et al. 2024, 2410.02355"
     streams: ClassVar[bool] = True
-    openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
-    paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25,
-        "lr": 0.5,
-        "clamp": 0.75,
-        "weight_decay": 0.5,
-        "kl_factor": 0.0625,
-        "kl_at": "lookup",
-        "max_norm": 0.5,
-        "prefixes": ((5, 10),),
-        "ridge": 10.0,
-        "threshold": 0.02,
-    }
+    openings: ClassVar[tuple[str, ...]] = MEMIT_OPENINGS
+    paper_values: ClassVar[dict[str, Any]] = {**MEMIT_VALUES, "ridge": 10.0, "threshold": 0.02}
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        if model.layout.post_norm is not None and len(self.layers or ()) > 1:
-            raise InputError(
-                f"{model.id} has a norm after each MLP, so AlphaEdit cannot spread a change over "
-                f"{len(self.layers or ())} layers of it. Give one layer."
-            )
         ridge = self.ridge
         assert ridge is not None
         statistics = self.moments(model)
         bases = self._null_spaces(model, statistics)
         contexts = self.contexts(model)
-        inside = model.layout.post_norm is not None
-        values = self.values(model, edits, contexts, "mlp" if inside else "block")
+        values = self.values(model, edits, contexts, self.spread_site(model))
         past = onto.state if onto is not None else {}
 
         def update(site: Site, keys: Tensor, residuals: Tensor) -> Update:

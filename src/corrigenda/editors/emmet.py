@@ -20,7 +20,7 @@ from ..editor import Solution
 from ..errors import EditError
 from ..models.text import TextModel
 from ..numerics.solve import Factor, equality
-from ._keyvalue import KeyValueEditor, mean_keys
+from ._keyvalue import ROME_VALUES, KeyValueEditor, mean_keys
 
 __all__ = ["EMMET"]
 
@@ -39,17 +39,7 @@ class EMMET(KeyValueEditor):
     name: ClassVar[str] = "emmet"
     title: ClassVar[str] = "EMMET"
     paper: ClassVar[str] = "Gupta et al. 2024, 2403.14236"
-    paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20,
-        "lr": 0.5,
-        "clamp": 4.0,
-        "weight_decay": 0.5,
-        "kl_factor": 0.0625,
-        "kl_at": "lookup",
-        "max_norm": 0.5,
-        "prefixes": ((10, 5), (10, 10)),
-        "weight": 1000.0,
-    }
+    paper_values: ClassVar[dict[str, Any]] = {**ROME_VALUES, "weight": 1000.0}
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         (site,) = self.sites(model)[-1:]

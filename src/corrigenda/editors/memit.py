@@ -24,11 +24,10 @@ from torch import Tensor
 from ..delta import Delta
 from ..edit import Rewrite
 from ..editor import Solution
-from ..errors import InputError
 from ..model import Site
 from ..models.text import TextModel
 from ..numerics.solve import Factor, Update, ridge
-from ._keyvalue import KeyValueEditor, spread
+from ._keyvalue import MEMIT_OPENINGS, MEMIT_VALUES, KeyValueEditor, spread
 
 __all__ = ["MEMIT"]
 
@@ -45,31 +44,15 @@ class MEMIT(KeyValueEditor):
     name: ClassVar[str] = "memit"
     title: ClassVar[str] = "MEMIT"
     paper: ClassVar[str] = "Meng et al. 2022, 2210.07229"
-    openings: ClassVar[tuple[str, ...]] = ("The", "Therefore", "Because", "I", "You")
-    paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25,
-        "lr": 0.5,
-        "clamp": 0.75,
-        "weight_decay": 0.5,
-        "kl_factor": 0.0625,
-        "kl_at": "lookup",
-        "max_norm": 0.5,
-        "prefixes": ((5, 10),),
-        "weight": 15000.0,
-    }
+    openings: ClassVar[tuple[str, ...]] = MEMIT_OPENINGS
+    paper_values: ClassVar[dict[str, Any]] = {**MEMIT_VALUES, "weight": 15000.0}
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        inside = model.layout.post_norm is not None
-        if inside and len(self.layers or ()) > 1:
-            raise InputError(
-                f"{model.id} has a norm after each MLP, so MEMIT cannot spread a change over "
-                f"{len(self.layers or ())} layers of it. Give one layer."
-            )
         assert self.weight is not None
         statistics, weight = self.moments(model), self.weight
         factors = {site: Factor.of(m.mean) for site, m in statistics.moments.items()}
         contexts = self.contexts(model)
-        values = self.values(model, edits, contexts, "mlp" if inside else "block")
+        values = self.values(model, edits, contexts, self.spread_site(model))
 
         def update(site: Site, keys: Tensor, residuals: Tensor) -> Update:
             return ridge(keys, residuals, factors[site], weight)

@@ -28,7 +28,7 @@ from ..editor import Solution
 from ..errors import UnstableEditError
 from ..models.text import TextModel
 from ..numerics.solve import Factor, Update, equality
-from ._keyvalue import KeyValueEditor, mean_keys
+from ._keyvalue import ROME_VALUES, KeyValueEditor, mean_keys
 
 __all__ = ["ROME"]
 
@@ -46,16 +46,7 @@ class ROME(KeyValueEditor):
     title: ClassVar[str] = "ROME"
     paper: ClassVar[str] = "Meng et al. 2022, 2202.05262; R-ROME: Gupta et al. 2024, 2403.07175"
     batches: ClassVar[bool] = False
-    paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 20,
-        "lr": 0.5,
-        "clamp": 4.0,
-        "weight_decay": 0.5,
-        "kl_factor": 0.0625,
-        "kl_at": "lookup",
-        "max_norm": 0.5,
-        "prefixes": ((10, 5), (10, 10)),
-    }
+    paper_values: ClassVar[dict[str, Any]] = ROME_VALUES
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         (site,) = self.sites(model)[-1:]
