@@ -53,10 +53,7 @@ def test_edits_take_and_little_else_moves(
     some = cases if mode == "batch" else cases[:6]
     report = evaluate(atlas_model, editor, some, mode=mode)
     scores = {k: s.value for k, s in report.scores.items()}
-    # FT-L's box is made for larger models; here it keeps the edit from taking, as published
-    # results for small boxes do.
-    least = {"ft-l": 0.0, "ike": 0.2}.get(name, 0.5)
-    assert scores["gen.efficacy"] >= least
+    assert scores["gen.efficacy"] >= 0.5
     assert scores["gen.locality"] >= 0.4
     assert not atlas_model.live.touched
 

@@ -60,11 +60,9 @@ def test_generation_is_greedy_and_says_what_it_says() -> None:
         logits = model.module(torch.tensor([ids])).logits[0, -1]
         ids = [*ids, int(logits.argmax())]
     assert model.tokenizer.decode(ids[-4:], skip_special_tokens=True) == answers[1]
-    first = answers[1].split()
-    if first:
-        edit = Rewrite("{} is located in", "The Eiffel Tower", first[0])
-        ok, answer = model.says([edit])[0]
-        assert answer.startswith(first[0]) == ok or not first[0].isalnum()
+    said = Rewrite("{} is located in", "The Eiffel Tower", answers[1].split()[0])
+    other = Rewrite("{} is located in", "The Eiffel Tower", "Timbuktu")
+    assert [ok for ok, _ in model.says([said, other])] == [True, False]
 
 
 def test_prefixes_go_in_front_while_they_are_live() -> None:
