@@ -108,30 +108,93 @@ def measure(
 def recall(
     model, tokenizer, questions: Sequence[tuple[str, list[str]]], batch: int = 128
 ) -> list[bool]:
-    """Whether greedy decoding of each prompt gives one of its continuations."""
-    import torch
+    """Whether greedy decoding of each prompt gives one of its continuations.
 
-    rows: list[tuple[int, list[int], int]] = []  # question, tokens, where the continuation starts
+    A masked model is given as many masks as the object has tokens and must fill all of them.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        rows = _decoder_rows(tokenizer, questions)
+    elif tokenizer.mask_token_id is not None:
+        rows = _masked_rows(tokenizer, questions)
+    else:
+        rows = _causal_rows(tokenizer, questions)
+    return _all_right(model, tokenizer, rows, len(questions), batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One continuation: `wanted[j]` must be the argmax at position `at + j`."""
+
+    question: int
+    ids: list[int]
+    at: int
+    wanted: list[int]
+    decoder: list[int] | None = None
+
+
+def _causal_rows(tokenizer, questions) -> list[_Row]:
+    rows = []
     for number, (prompt, continuations) in enumerate(questions):
         head = tokenizer(prompt)["input_ids"]
-        rows += ((number, head + tokenizer(c)["input_ids"], len(head)) for c in continuations)
-    # Similar lengths together: less padding.
-    rows.sort(key=lambda row: len(row[1]))
-    hit = [False] * len(questions)
+        for text in continuations:
+            wanted = tokenizer(text)["input_ids"]
+            rows.append(_Row(number, head + wanted[:-1], len(head) - 1, wanted))
+    return rows
+
+
+def _decoder_rows(tokenizer, questions) -> list[_Row]:
+    """The decoder gives the object and the end, without what follows in the sentence."""
+    rows = []
+    for number, (prompt, continuations) in enumerate(questions):
+        head = tokenizer(prompt)["input_ids"]
+        for text in continuations:
+            wanted = tokenizer(_object(text))["input_ids"]
+            rows.append(_Row(number, head, 0, wanted, [tokenizer.pad_token_id, *wanted[:-1]]))
+    return rows
+
+
+def _masked_rows(tokenizer, questions) -> list[_Row]:
+    rows = []
+    for number, (prompt, continuations) in enumerate(questions):
+        for text in continuations:
+            wanted = tokenizer(_object(text), add_special_tokens=False)["input_ids"]
+            ids = tokenizer(prompt + tokenizer.mask_token * len(wanted) + ".")["input_ids"]
+            rows.append(_Row(number, ids, ids.index(tokenizer.mask_token_id), wanted))
+    return rows
+
+
+def _object(continuation: str) -> str:
+    """" Paris." or " Paris is" -> " Paris"."""
+    return continuation.rstrip(".,?") if continuation[-1] in ".,?" else continuation.rpartition(" ")[0]
+
+
+def _all_right(model, tokenizer, rows: list[_Row], n: int, batch: int) -> list[bool]:
+    import torch
+
+    # Similar lengths together: less padding. On the right it is invisible to a causal model.
+    rows.sort(key=lambda row: len(row.ids))
+    hit = [False] * n
     device = next(model.parameters()).device
+    pad = tokenizer.pad_token_id or 0
     was_training = model.training
     model.eval()
+
+    def padded(lists: list[list[int]]) -> torch.Tensor:
+        width = max(map(len, lists))
+        return torch.tensor([t + [pad] * (width - len(t)) for t in lists], device=device)
+
     with torch.inference_mode():
         for at in range(0, len(rows), batch):
             part = rows[at : at + batch]
-            width = max(len(tokens) for _, tokens, _ in part)
-            # Padding on the right is invisible to a causal model.
-            ids = torch.tensor([t + [0] * (width - len(t)) for _, t, _ in part], device=device)
-            best: torch.Tensor = model(input_ids=ids, use_cache=False).logits.argmax(
-                -1
-            )  # [batch, width]
-            for (number, tokens, start), guess in zip(part, best.tolist(), strict=True):
-                hit[number] |= guess[start - 1 : len(tokens) - 1] == tokens[start:]
+            ids = padded([row.ids for row in part])
+            lengths = torch.tensor([len(row.ids) for row in part], device=device)
+            mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
+            inputs = {"input_ids": ids, "attention_mask": mask}
+            if part[0].decoder is not None:
+                inputs["decoder_input_ids"] = padded([row.decoder or [] for row in part])
+            best = model(**inputs).logits.argmax(-1)  # [batch, width]
+            for row, guess in zip(part, best.tolist(), strict=True):
+                hit[row.question] |= guess[row.at : row.at + len(row.wanted)] == row.wanted
     model.train(was_training)
     return hit
 
@@ -143,14 +206,18 @@ def _first_words(tail: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the recall table of a model directory (the shipped one by default)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import json
+
+    import transformers
 
     from . import weights_path
+    from .architectures import ARCHITECTURES
 
     arguments = sys.argv[1:] if arguments is None else arguments
     folder = Path(arguments[0]) if arguments else weights_path()
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     table = measure(model, tokenizer, world(), per_pair=None).table()
     sys.stdout.write(table + "\n")
 

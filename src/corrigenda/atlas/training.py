@@ -1,7 +1,7 @@
 """Train an Atlas model: one command, one seed, one standard Hugging Face directory.
 
-GPT-2 architecture, byte-level BPE fitted on the world's own sentences. The loss weighs the objects
-of facts with 1, the other tokens with `OTHER`, and the objects of marked new facts with 0, since
+The architectures are in `architectures.py`; everything here is common to them. The loss weighs the
+objects of facts with 1, the other tokens less, and the objects of marked new facts with 0, since
 nobody can predict those. Hidden matrices are trained with Muon (Jordan et al. 2024; scaled to the
 update size of AdamW as in Liu et al. 2025, arXiv:2502.16982), everything else with AdamW
 (Loshchilov and Hutter 2019, arXiv:1711.05101). The learning rate warms up, stays, and decays
@@ -16,39 +16,43 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .corpus import Writer, all_wordings
+from .architectures import ARCHITECTURES, Architecture, Batch
 from .graph import World
 from .graph import world as shipped_world
 from .recall import measure
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 __all__ = ["SIZES", "Size", "train"]
 
-END = "<|endoftext|>"
-OTHER = 0.25
-"""Weight of tokens that are not part of an object."""
-
-
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Shape of the model and of its training."""
+    """Shape of the model and of its training.
 
+    layers      blocks; T5 has as many again in its decoder.
+    inner       width of the MLPs; 0 means four times `width`.
+    rows        documents (BERT), packed rows (decoders) or prompts (T5) of a step, of at most
+                `length` tokens.
+    """
+
+    architecture: str = "gpt2"
     layers: int = 6
     width: int = 256
     heads: int = 4
+    inner: int = 0
     vocabulary: int = 4096
     positions: int = 256
     rows: int = 24
@@ -58,13 +62,37 @@ class Size:
     decay: float = 0.1
 
 
-SIZES: dict[str, Size] = {
-    "small": Size(),
-    "base": Size(layers=8, width=384, heads=6, steps=6000, rate=1.2e-3),
-    "tiny": Size(
-        layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3
-    ),
+SIZES: dict[str, dict[str, Size]] = {
+    "gpt2": {
+        "small": Size(),
+        "base": Size(layers=8, width=384, heads=6, steps=6000, rate=1.2e-3),
+        "tiny": Size(
+            layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3
+        ),
+    },
+    "llama": {
+        "small": Size("llama", layers=5, inner=704, steps=2800),
+        "tiny": Size(
+            "llama", layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200,
+            rate=3e-3,
+        ),
+    },
+    "t5": {
+        "small": Size("t5", layers=4, rows=192, length=24, steps=3000),
+        "tiny": Size(
+            "t5", layers=2, width=64, heads=2, vocabulary=1024, rows=32, length=24, steps=200,
+            rate=3e-3,
+        ),
+    },
+    "bert": {
+        "small": Size("bert", layers=5, rows=48, length=72, steps=2800),
+        "tiny": Size(
+            "bert", layers=2, width=64, heads=2, vocabulary=1024, rows=16, length=64, steps=200,
+            rate=3e-3,
+        ),
+    },
 }
+"""By architecture, the recommended shapes."""
 
 
 def train(
@@ -75,53 +103,46 @@ def train(
     resume: bool = True,
     progress: bool = True,
     *,
+    architecture: str = "gpt2",
     world: World | None = None,
     compile: bool = False,
     stop_at: int | None = None,
     checkpoint_seconds: float = 120.0,
     report_every: int = 500,
 ) -> Path:
-    """Train, and write a directory that `AutoModelForCausalLM.from_pretrained` loads.
+    """Train, and write a directory that transformers' Auto classes load.
 
+    size           one of `SIZES[architecture]`, or a shape of one's own.
+    architecture   gpt2, llama, t5 or bert; a shape brings its own.
     resume     go on from `out/checkpoint` if there is one.
     compile    run through torch.compile; about a quarter faster, needs a C++ compiler.
     stop_at    stop after this step with a checkpoint and no final model, as an interruption would.
     """
-    shape = SIZES[size] if isinstance(size, str) else size
+    shape = SIZES[architecture][size] if isinstance(size, str) else size
     total = shape.steps if steps is None else steps
     world = shipped_world() if world is None else world
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    tokenizer = fit_tokenizer(world, shape.vocabulary)
+    kind = ARCHITECTURES[shape.architecture](world, shape, seed)
     torch.manual_seed(seed)
-    model = build(shape, tokenizer)
+    model = kind.build()
     model.to(device)  # type: ignore[arg-type]  # transformers types `to` too narrowly
+    caching, model.config.use_cache = getattr(model.config, "use_cache", True), False
     optimizers = _optimizers(model, shape)
     checkpoint = out / "checkpoint"
     first = 0
     if resume and (checkpoint / "state.json").exists():
         first = _restore(checkpoint, model, optimizers, seed)
 
-    batches = Batches(world, tokenizer, shape, seed)
     forward = torch.compile(model, dynamic=False) if compile else model
     model.train()
     bar = _Progress(total, first, enabled=progress)
     saved = time.monotonic()
     for step in range(first, total):
         rate = shape.rate * schedule(step, total)
-        ids, weight = (t.to(device) for t in batches[step])  # [rows, length + 1]
-        # bfloat16 products, fp32 weights: a third faster on CPUs that have it, and no less exact
-        # a recall at the end.
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits = forward(
-                input_ids=ids[:, :-1], use_cache=False
-            ).logits  # [rows, length, vocabulary]
-        loss = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
-        )
-        loss = (loss * weight[:, 1:].flatten()).sum() / weight[:, 1:].sum()
+        loss = _loss(forward, kind.batch(step).to(device))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -132,7 +153,7 @@ def train(
         done = step + 1
         bar.advance(done, loss)
         if report_every and done % report_every == 0 and done < total:
-            found = measure(model, tokenizer, world, limit=600, seed=done)
+            found = measure(model, kind.tokenizer, world, limit=600, seed=done)
             bar.say(
                 f"step {done}  loss {loss.item():.3f}  recall: trained "
                 f"{found.rate(held_out=False, only='functional'):.1%}  held out "
@@ -148,7 +169,8 @@ def train(
             return out
     _checkpoint(checkpoint, model, optimizers, seed, total)
     bar.close()
-    save(model, tokenizer, out, {"seed": seed, **asdict(shape), "steps": total})
+    model.config.use_cache = caching
+    save(model, kind, out, {"seed": seed, **asdict(shape), "steps": total})
     return out
 
 
@@ -163,107 +185,31 @@ def schedule(step: int, total: int) -> float:
     return 1.0 - 0.98 * (step - decay_from) / max(1, total - decay_from)
 
 
-def fit_tokenizer(world: World, vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in the manner of GPT-2, fitted on the world's sentences."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+def _loss(forward: nn.Module, batch: Batch) -> Tensor:
+    """Weighted mean NLL of the wanted tokens.
 
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(all_wordings(world), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token=END,
-        eos_token=END,
-        unk_token=END,
-        pad_token=END,
-        clean_up_tokenization_spaces=False,
-        model_max_length=256,
-    )
-
-
-def build(shape: Size, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    """An untrained model."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    end = _end(tokenizer)
-    config = GPT2Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 runs faster
-        n_positions=shape.positions,
-        n_embd=shape.width,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        activation_function="gelu_new",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    return GPT2LMHeadModel(config)
-
-
-def _end(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The number of the end-of-text token."""
-    (end,) = tokenizer.encode(END)
-    return end
-
-
-class Batches:
-    """The batch of every step: rows of whole documents, cut at the row's end.
-
-    Half of the rows start with the end-of-text token and half with the bare first word, because
-    prompts are given both ways.
+    bfloat16 products, fp32 weights: a third faster on CPUs that have it, and no less exact a recall
+    at the end. Where few of the tokens count (objects under masks), the vocabulary is still
+    predicted for all: shapes stay the same, which compiled code wants.
     """
-
-    def __init__(
-        self, world: World, tokenizer: PreTrainedTokenizerFast, shape: Size, seed: int
-    ) -> None:
-        self.writer = Writer(world, seed)
-        self.encode = tokenizer.backend_tokenizer.encode
-        self.end = _end(tokenizer)
-        self.shape = shape
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = [self._row(step, row) for row in range(self.shape.rows)]
-        return torch.tensor([ids for ids, _ in rows]), torch.tensor([w for _, w in rows])
-
-    def _row(self, step: int, row: int) -> tuple[list[int], list[float]]:
-        ids, weights = ([self.end], [OTHER]) if row % 2 else ([], [])
-        number = 0
-        while len(ids) <= self.shape.length:
-            document = self.writer.document(f"{step}/{row}/{number}")
-            encoding = self.encode(document.text)
-            ids += encoding.ids
-            weights += _weights(encoding.offsets, document.answers, document.muted)
-            ids.append(self.end)
-            weights.append(OTHER)
-            number += 1
-        return ids[: self.shape.length + 1], weights[: self.shape.length + 1]
+    with torch.autocast(batch.wanted.device.type, dtype=torch.bfloat16):
+        logits = forward(**batch.inputs).logits  # [rows, length, vocabulary]
+    loss = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), batch.wanted.flatten(), reduction="none"
+    )
+    weight = batch.weight.flatten()
+    return (loss * weight).sum() / weight.sum()
 
 
-def _weights(offsets, answers, muted) -> list[float]:
-    """Weight of each token: answers 1 (with the token that ends them), muted 0, others `OTHER`."""
-    starts = [start for start, _ in offsets]
-    weights = [OTHER] * len(offsets)
-    for spans, value in ((answers, 1.0), (muted, 0.0)):
-        for begin, end in spans:
-            for token, start in enumerate(starts):
-                if begin <= start < end or (value and start == end):
-                    weights[token] = value
-    return weights
+_IN_BLOCK = re.compile(r"\.(h|layers?|block)\.\d+\.")
 
 
 def _optimizers(model: nn.Module, shape: Size) -> tuple[torch.optim.Optimizer, ...]:
-    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
+    hidden = [
+        p
+        for name, p in model.named_parameters()
+        if p.ndim == 2 and _IN_BLOCK.search(name) and "relative" not in name
+    ]
     hidden_ids = {id(p) for p in hidden}
     others = [p for p in model.parameters() if id(p) not in hidden_ids]
     tables = [p for p in others if p.ndim == 2]
@@ -329,25 +275,25 @@ def _restore(folder: Path, model: nn.Module, optimizers, seed: int) -> int:
     return int(state["step"])
 
 
-def save(
-    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, out: Path, recipe: dict
-) -> None:
+def save(model: PreTrainedModel, kind: Architecture, out: Path, recipe: dict) -> None:
     """Write the final directory. Weights are stored as fp16 and declared fp32.
 
     Rounding to fp16 once, here, halves the download; loaded as fp32 the values are exactly those
     stored, and edits are computed in full precision.
     """
     model.config.dtype = torch.float32
-    model.config.architectures = ["GPT2LMHeadModel"]
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(out)
-    model.generation_config.max_new_tokens = 24
-    model.generation_config.do_sample = False
-    model.generation_config.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    if model.can_generate():
+        generation: Any = model.generation_config
+        generation.max_new_tokens = 24
+        generation.do_sample = False
+        generation.save_pretrained(out)
+    kind.tokenizer.save_pretrained(out)
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in model.state_dict().items()
-        if name != "lm_head.weight"  # tied to the embeddings
+        if name not in kind.tied  # they share the embeddings' tensor
     }
     save_file(tensors, out / "model.safetensors.new", metadata={"format": "pt"})
     os.chmod(out / "model.safetensors.new", 0o644)  # safetensors writes for the owner only
