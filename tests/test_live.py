@@ -265,14 +265,14 @@ def test_prefixes_wrap_with_the_oldest_outermost():
     model = toy()
     before = bits(model.module)
     handle = model.live.push(Delta({"context": Prefix(("Old. ",))}))
-    assert model.live.has_prefix
+    assert model.live.has_context
     model.live.push(Delta({"context": Prefix(("New. ",))}))
     assert model.live.wrap("Q?") == "Old. New. Q?"
     model.live.pop(handle)
     assert model.live.wrap("Q?") == "New. Q?"
     assert bits(model.module) == before
     model.live.clear()
-    assert model.live.wrap("Q?") == "Q?" and not model.live.has_prefix
+    assert model.live.wrap("Q?") == "Q?" and not model.live.has_context
 
 
 def test_tensor_hash_tells_dtype_shape_and_bits():

@@ -40,8 +40,10 @@ def as_adapter(delta: Delta) -> Adapter:
 
     Raises `DeltaError` with the reason where no adapter would do the same as the delta.
     """
-    if delta.prefix is not None:
+    if delta.context is not None:
         raise DeltaError("It acts on the prompt (a prefix), and an adapter holds weights only.")
+    if delta.acting:
+        raise DeltaError("It acts on activations, and an adapter holds weights only.")
     if not delta.weights:
         raise DeltaError("It changes nothing.")
     pairs = {_module(name): _factors(name, change) for name, change in delta.weights.items()}

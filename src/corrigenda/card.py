@@ -109,10 +109,15 @@ def _changes(delta: Delta) -> list[str]:
         kind = f"rank {change.rank}" if isinstance(change, LowRank) else "dense"
         rows.append((_code(name), kind, " x ".join(map(str, change.shape)), f"{change.norm():.4g}"))
     lines = _table(("parameter", "change", "shape", "Frobenius norm"), rows) if rows else []
-    if delta.prefix is not None:
-        count = len(delta.prefix.passages)
+    acting = [(_code(name), type(c).__name__, str(c.numel)) for name, c in delta.acting.items()]
+    if acting:
+        lines += ["", *_table(("acts at", "change", "numbers"), acting)] if lines else _table(
+            ("acts at", "change", "numbers"), acting
+        )
+    if delta.context is not None:
         lines += [""] if lines else []
-        lines += [f"It puts {count} passage(s) of text in front of the prompt."]
+        lines += [f"It changes the prompt: {type(delta.context).__name__}, with "
+                  f"{len(delta.context.passages)} passage(s) of text."]
     return lines or ["Nothing."]
 
 

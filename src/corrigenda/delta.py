@@ -1,21 +1,20 @@
 """The artifact of an edit: what changes at each site, and where it came from.
 
 A delta is a frozen value. It can be applied and undone, added, scaled, saved, loaded and
-exported. Six kinds of change are foreseen; this module has the three that its editors return:
+exported. There are three groups of change:
 
-    LowRank(u, v)    W <- W + u v            u: (o, r), v: (r, i)
-    Dense(d)         W <- W + d              d: (o, i), or any shape for biases and norms
-    Prefix(...)      prompt <- context + prompt
+    in weights      LowRank(u, v)    W <- W + u v      u: (o, r), v: (r, i)
+                    Dense(d)         W <- W + d        d: (o, i), or any shape for biases and norms
+    on activations  Affine, Neurons, Memory            at "module@output"; see `acting.py`
+    on the prompt   Prefix and others                  under "context"; see `context.py`
 
-`LowRank` and `Dense` live in weights and form a vector space: they add and scale. The other
-kinds act on inputs or activations; `merged` refuses them. Factors are fp32 on the CPU: merging a
+Those in weights form a vector space: they add and scale, and merge into a checkpoint. The others
+act while the model runs; merging refuses them. Factors are fp32 on the CPU: merging a
 small change into bf16 weights loses much of it, so it is rounded once, when it is written.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from .acting import Affine, Memory, Neurons
+from .context import Context, Prefix
 from .errors import DeltaError, UnstableEditError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Delta", "Dense", "LowRank", "Outcome", "Prefix", "Provenance"]
 
-CONTEXT = "context"  # the key of changes that act on the prompt and belong to no parameter
+CONTEXT = "context"  # the key of changes that act on the prompt and belong to no module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,55 +125,8 @@ class Dense:
         return {"d": self.d}
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """Changes the input: passages of text are put in front of the prompt.
-
-    passages  one text per edited fact, each ending where the next text may begin.
-    query     how the user's prompt is written after them; holds `{}` once.
-    limit     at most this many passages, those sharing most words with the prompt, where a word
-              counts less the more passages hold it, the newer passage wins a tie, and the best
-              one stands last; 0 means all.
-    head      text in front of all passages that belongs to no fact, such as demonstrations.
-    """
-
-    passages: tuple[str, ...]
-    query: str = "{}"
-    limit: int = 0
-    head: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "passages", tuple(self.passages))
-        if self.query.count("{}") != 1:
-            raise DeltaError(f"A prefix's query needs {{}} once; got {self.query!r}.")
-
-    def wrap(self, prompt: str) -> str:
-        """The text that the model is given in place of `prompt`."""
-        chosen = self.passages
-        if self.limit and len(chosen) > self.limit:
-            asked, told = _words(prompt), [_words(p) for p in chosen]
-            common = Counter(word for words in told for word in words)
-            overlap = [sum(1 / common[word] for word in words & asked) for words in told]
-            best = sorted(range(len(chosen)), key=lambda j: (-overlap[j], -j))[: self.limit]
-            chosen = tuple(chosen[j] for j in reversed(best))
-        return self.head + "".join(chosen) + self.query.replace("{}", prompt, 1)
-
-    def like(self, other: Prefix) -> bool:
-        """Whether both are written in the same form, so that they can be added."""
-        return (self.query, self.limit) == (other.query, other.limit)
-
-    def plus(self, other: Prefix) -> Prefix:
-        if not self.like(other):
-            raise DeltaError("Prefixes with different query forms or limits cannot be added.")
-        head = self.head if other.head in self.head else self.head + other.head
-        return replace(self, passages=self.passages + other.passages, head=head)
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
-
-
-Change = LowRank | Dense | Prefix
+Acting = Affine | Neurons | Memory
+Change = LowRank | Dense | Acting | Context
 
 
 class Outcome(BaseModel):
@@ -216,9 +170,10 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """Changes by parameter name (or "context" for prefixes), with provenance.
+    """Changes by parameter name, "module@output" or "context", with provenance.
 
-    changes     {"transformer.h.3.mlp.c_proj.weight": LowRank(...), ...}
+    changes     {"transformer.h.3.mlp.c_proj.weight": LowRank(...), "transformer.h.5@output":
+                Affine(...), "context": Prefix(...), ...}
     transposed  names of parameters that store (i, o); their changes are (o, i) all the same.
     base        {parameter: sha256 of the pristine tensor the delta was made for}.
     state       tensors that the same editor needs to go on from here (past keys, statistics).
@@ -236,10 +191,17 @@ class Delta:
         object.__setattr__(self, "state", {k: _frozen(v) for k, v in self.state.items()})
         object.__setattr__(self, "transposed", frozenset(self.transposed))
         for name, change in self.changes.items():
-            if isinstance(change, Prefix) != (name == CONTEXT):
+            where = "context" if name == CONTEXT else "module" if "@" in name else "parameter"
+            wanted = (
+                "parameter" if isinstance(change, LowRank | Dense)
+                else "module" if isinstance(change, Affine | Neurons | Memory)
+                else "context"
+            )
+            if where != wanted:
                 raise DeltaError(
-                    f"A {type(change).__name__} cannot be the change of {name!r}: prefixes go "
-                    f"under {CONTEXT!r}, and weight changes under the name of their parameter."
+                    f"A {type(change).__name__} cannot be the change of {name!r}: changes of the "
+                    f"prompt go under {CONTEXT!r}, those of activations under 'module@output', and "
+                    "those of weights under the name of their parameter."
                 )
 
     # -- reading ------------------------------------------------------------------------------
@@ -247,12 +209,27 @@ class Delta:
     @property
     def weights(self) -> dict[str, LowRank | Dense]:
         """The changes that live in parameters."""
-        return {k: c for k, c in self.changes.items() if not isinstance(c, Prefix)}
+        return {k: c for k, c in self.changes.items() if isinstance(c, LowRank | Dense)}
+
+    @property
+    def acting(self) -> dict[str, Acting]:
+        """The changes that act on activations, by "module@output"."""
+        return {k: c for k, c in self.changes.items() if isinstance(c, Affine | Neurons | Memory)}
+
+    @property
+    def context(self) -> Context | None:
+        """The change of the prompt, if there is one."""
+        return self.changes.get(CONTEXT)  # type: ignore[return-value]
 
     @property
     def prefix(self) -> Prefix | None:
-        change = self.changes.get(CONTEXT)
-        return change if isinstance(change, Prefix) else None
+        """The change of the prompt, if it is a plain prefix."""
+        return self.context if isinstance(self.context, Prefix) else None
+
+    @property
+    def numel(self) -> int:
+        """Numbers that the delta holds, without its state."""
+        return sum(change.numel for change in self.changes.values())
 
     @property
     def failed(self) -> list[tuple[dict[str, Any], Outcome]]:
@@ -332,9 +309,13 @@ class Delta:
 
     def __mul__(self, by: float) -> Delta:
         """Scale every weight change. Raises `DeltaError` for changes that have no scale."""
-        if self.prefix is not None:
-            raise DeltaError("A prefix cannot be scaled; remove it or leave it.")
-        changes = {name: change.scaled(float(by)) for name, change in self.weights.items()}
+        changes = {}
+        for name, change in self.changes.items():
+            if not isinstance(change, LowRank | Dense | Affine | Neurons):
+                raise DeltaError(
+                    f"A {type(change).__name__} cannot be scaled; remove it or leave it."
+                )
+            changes[name] = change.scaled(float(by))
         return replace(self, changes=changes)
 
     __rmul__ = __mul__
@@ -354,8 +335,8 @@ class Delta:
 
     def check_finite(self) -> None:
         """Raises `UnstableEditError` if any change holds a NaN or an infinity."""
-        for name, change in self.weights.items():
-            if not all(bool(torch.isfinite(t).all()) for t in change.tensors().values()):
+        for name, change in self.changes.items():
+            if not all(bool(torch.isfinite(t).all()) for t in _judged(change)):
                 raise UnstableEditError(
                     f"The change of {name} is not finite, so it is refused. Lower the learning "
                     "rate or the clamp, choose another layer, or use more text for the statistics."
@@ -373,6 +354,13 @@ class Delta:
         from .store import load
 
         return load(Path(directory))
+
+
+def _judged(change: Change) -> list[Tensor]:
+    """The tensors that must be finite: all but a memory's thresholds, where infinity means never."""
+    return [
+        t for n, t in change.tensors().items() if t.is_floating_point() and n != "scope.least"
+    ]
 
 
 def _same_shape(a: LowRank | Dense, b: LowRank | Dense) -> None:

@@ -13,6 +13,7 @@ happens. With `resume`, finished cases are on disk before the next one is begun.
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import platform
 import random
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .delta import Delta, Outcome, Prefix
+from .delta import Delta, Outcome
 from .edit import Case, Probe
 from .editor import EditWarning, _versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
@@ -493,13 +494,10 @@ def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
 
 
 def _bytes(delta: Delta) -> int:
-    """Size of the changes: fp32 factors, or the text of a prefix."""
-    return sum(
-        sum(len(text.encode()) for text in (change.head, *change.passages))
-        if isinstance(change, Prefix)
-        else 4 * change.numel
-        for change in delta.changes.values()
-    )
+    """Size of the changes: their tensors, and the text of those that act on the prompt."""
+    tensors = sum(t.nbytes for c in delta.changes.values() for t in c.tensors().values())
+    context = delta.context
+    return tensors + (len(json.dumps(context.settings()).encode()) if context is not None else 0)
 
 
 def _described(error: BaseException) -> str:

@@ -428,11 +428,14 @@ def _plain(text: str) -> str:
 
 
 def write_merged(model: Model, deltas: list[Delta], directory: Path) -> Path:
-    if any(d.prefix is not None for d in deltas):
-        raise DeltaError(
-            "A prefix acts on the prompt and cannot be merged into weights. Export the delta "
-            "itself, or undo that entry first."
-        )
+    for delta in deltas:
+        for name, change in delta.changes.items():
+            if name not in delta.weights:
+                where = "the prompt" if delta.context is change else f"activations ({name})"
+                raise DeltaError(
+                    f"A {type(change).__name__} acts on {where} and cannot be merged into "
+                    "weights. Export the delta itself, or undo that entry first."
+                )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise LedgerError(f"{directory} is not empty. Name a new directory for the checkpoint.")
     with ExitStack() as stack:

@@ -5,6 +5,10 @@ entries. For each touched parameter one pristine copy W0 is kept, and the parame
 W0 + sum of the active changes, summed in the order of application. So any delta can be removed,
 in any order, and the rest is exactly what it would be if that delta had never been there.
 
+Changes that act on activations are hooks, placed anew whenever the set of active deltas changes:
+in order of application, those that can be added as one. Changes of the prompt are asked through
+`given`. Removing a delta removes its hooks; no trace is left.
+
 A tensor that goes by several names (tied embeddings) is one parameter here: it has one pristine
 copy, kept under its first name, and a change under any of its names is a change of it.
 """
@@ -12,17 +16,19 @@ copy, kept under its first name, and a change under any of its names is a change
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from .acting import Memory, Pass, first, with_first
+from .context import Given
 from .errors import DeltaError, UnstableEditError, WrongBaseError
 
 if TYPE_CHECKING:
-    from .delta import Delta, Prefix
+    from .delta import Delta
 
 __all__ = ["Live", "tensor_hash"]
 
@@ -46,6 +52,9 @@ class Live:
         self._names: dict[str, tuple[str, ...]] = {}
         self._active: dict[int, Delta] = {}
         self._next = 0
+        self._hooks: list[Any] = []
+        self._passes: dict[str, Pass] = {}
+        self._ends: Tensor | None = None
 
     @property
     def deltas(self) -> tuple[Delta, ...]:
@@ -116,7 +125,11 @@ class Live:
         and `UnstableEditError` if the delta is not finite."""
         delta.check_finite()
         for name, change in delta.weights.items():
-            self._check(delta, name, change.shape)
+            self._check_shape(delta, name, change.shape)
+        for name in delta.acting:
+            self._module_at(name)
+        for name, wanted in delta.base.items():
+            self._check_base(delta, name, wanted)
 
     def push(self, delta: Delta) -> int:
         """Make a delta active and return its handle. Nothing changes if it is refused.
@@ -134,9 +147,12 @@ class Live:
             self._rewrite(names)
             for name in names:
                 self._check_overflow(name)
+            if delta.acting:
+                self._rehook()
         except BaseException:
             del self._active[handle]
             self._rewrite(names)
+            self._rehook()
             raise
         return handle
 
@@ -146,12 +162,15 @@ class Live:
             raise DeltaError(f"No active delta has the handle {handle}; it was removed already.")
         delta = self._active.pop(handle)
         self._rewrite({self.first_name(name) for name in delta.weights})
+        if delta.acting:
+            self._rehook()
         return delta
 
     def clear(self) -> None:
         """Remove every delta: the module is bit for bit what it was."""
         self._active.clear()
         self._rewrite(self._originals)
+        self._rehook()
 
     @contextmanager
     def pushed(self, delta: Delta) -> Iterator[Any]:
@@ -173,30 +192,114 @@ class Live:
         try:
             self._active = {}
             self._rewrite(originals)
+            self._rehook()
             yield self._owner
         finally:
             self._active = active
             self._originals.update(originals)
             self._rewrite(self._originals)
+            self._rehook()
+
+    # -- changes of the prompt ----------------------------------------------------------------
+
+    def given(self, prompts: Sequence[str]) -> list[Given]:
+        """What the active changes of the prompt make of prompts, the oldest outermost. Those of one
+        form act as their sum. A change that asks the model does so with the other changes live."""
+        joined: list[Any] = []
+        for context in (d.context for d in self._active.values() if d.context is not None):
+            if joined and joined[-1].like(context):
+                joined[-1] = joined[-1].plus(context)
+            else:
+                joined.append(context)
+        found = [Given(prompt) for prompt in prompts]
+        if not joined:
+            return found
+        with self.without_context():
+            for context in reversed(joined):
+                mine = [j for j, one in enumerate(found) if one.by is None]
+                new = context.given([found[j].text for j in mine], self._owner)
+                for j, one in zip(mine, new, strict=True):
+                    found[j] = one
+        return found
 
     def wrap(self, prompt: str) -> str:
-        """Put the active prefixes in front of a prompt, the oldest outermost. Prefixes of one
-        form act as their sum."""
-        joined: list[Prefix] = []
-        for prefix in (d.prefix for d in self._active.values() if d.prefix is not None):
-            if joined and joined[-1].like(prefix):
-                joined[-1] = joined[-1].plus(prefix)
-            else:
-                joined.append(prefix)
-        for prefix in reversed(joined):
-            prompt = prefix.wrap(prompt)
-        return prompt
+        """The text that the model is given in place of one prompt."""
+        return self.given([prompt])[0].text
 
     @property
-    def has_prefix(self) -> bool:
-        return any(d.prefix is not None for d in self._active.values())
+    def has_context(self) -> bool:
+        """Whether any active delta changes the prompt."""
+        return any(d.context is not None for d in self._active.values())
 
-    def _check(self, delta: Delta, name: str, shape: tuple[int, ...]) -> None:
+    @contextmanager
+    def without_context(self) -> Iterator[Any]:
+        """Prompts are taken as they are inside the `with` block; other changes stay."""
+        active = self._active
+        try:
+            self._active = {h: d for h, d in active.items() if d.context is None}
+            yield self._owner
+        finally:
+            self._active = active
+
+    # -- changes of activations ---------------------------------------------------------------
+
+    @property
+    def acts(self) -> bool:
+        """Whether any active delta acts on activations."""
+        return bool(self._hooks)
+
+    @contextmanager
+    def asking(self, ends: Tensor | None) -> Iterator[None]:
+        """Forward passes inside the block read prompts whose last tokens are in columns `ends`
+        (b,). Without it, the last token of a row is the end of its prompt."""
+        before, self._ends = self._ends, ends
+        try:
+            yield
+        finally:
+            self._ends = before
+
+    def _rehook(self) -> None:
+        """Place the hooks of all active deltas anew."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        plan: dict[str, list[Any]] = {}
+        for delta in self._active.values():
+            for name, change in delta.acting.items():
+                there = plan.setdefault(name, [])
+                if change.merges and there and there[-1].like(change):
+                    there[-1] = there[-1].plus(change)
+                else:
+                    there.append(change)
+        if not plan:
+            return
+        # Where prompts are read: the whole model, or encoder and decoder apart.
+        stacks: dict[str, bool] = getattr(self._owner, "stacks", {"": True})
+        self._passes = {path: Pass() for path in stacks}
+        for path, reads in stacks.items():
+            module = self._module.get_submodule(path)
+            hook = _begins(self._passes[path], lambda: self._ends, reads)
+            self._hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        # All decisions before all actions: a memory may read where another one writes.
+        for changes in plan.values():
+            for memory in (c for c in changes if isinstance(c, Memory)):
+                at = memory.scope.at
+                self._hook(at, _decides(memory, self._pass(at), at.endswith("@input")))
+        for name, changes in plan.items():
+            for change in changes:
+                self._hook(name, _acts(change, self._pass(name)))
+
+    def _hook(self, at: str, hook: Any) -> None:
+        self._hooks.append(self._module_at(at).register_forward_hook(hook, with_kwargs=True))
+
+    def _pass(self, place: str) -> Pass:
+        """The pass of the innermost stack that holds the module."""
+        inside = [p for p in self._passes if not p or f"{place.partition('@')[0]}.".startswith(f"{p}.")]
+        return self._passes[max(inside, key=len)]
+
+    # -- checks -------------------------------------------------------------------------------
+
+    def _check_shape(self, delta: Delta, name: str, shape: tuple[int, ...]) -> None:
         stored = tuple(self.parameter(name).shape)
         mathematical = stored[::-1] if name in delta.transposed else stored
         if mathematical != tuple(shape):
@@ -205,7 +308,8 @@ class Live:
                 "It was made for another model; load the model named in its provenance: "
                 f"{delta.provenance.model or 'unknown'}."
             )
-        wanted = delta.base.get(name)
+
+    def _check_base(self, delta: Delta, name: str, wanted: str) -> None:
         if wanted and wanted != (found := self.pristine_hash(name)):
             raise WrongBaseError(
                 f"{name} is not the tensor that this delta was made for (sha256 {wanted[:12]}… "
@@ -213,6 +317,16 @@ class Live:
                 f"({delta.provenance.model or 'unknown'}) in the same dtype, or solve the edit "
                 "again."
             )
+
+    def _module_at(self, place: str) -> nn.Module:
+        """The module of "path@output"."""
+        try:
+            return self._module.get_submodule(place.partition("@")[0])
+        except AttributeError:
+            raise WrongBaseError(
+                f"The model has no module {place.partition('@')[0]}: the delta was made for "
+                "another architecture."
+            ) from None
 
     def _check_overflow(self, name: str) -> None:
         now, original = self.parameter(name).data, self._originals[name]
@@ -230,3 +344,49 @@ class Live:
             if not any(n in d.changes for d in self.deltas for n in self.names(name)):
                 del self._originals[name]
                 self._hashes.pop(name, None)
+
+
+def _begins(now: Pass, ends: Callable[[], Tensor | None], reads: bool) -> Callable[..., None]:
+    """Before a stack runs: is this a set of new prompts, or one more token of their answers?
+
+    reads  whether this stack reads the prompts; a decoder does not: there the first token is where
+           the answer begins, and nothing is padding.
+    """
+
+    def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        past = kwargs.get("past_key_values")
+        told = ends()
+        if told is None and past is not None and past.get_seq_length() > 0:
+            now.decoding = True
+            return
+        if reads:
+            mask = kwargs.get("attention_mask")
+            now.begin(mask if mask is None or mask.dim() == 2 else None, told)
+            return
+        some = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
+        now.begin(None, None if some is None else torch.zeros(len(some), dtype=torch.long))
+
+    return hook
+
+
+def _decides(memory: Memory, now: Pass, of_input: bool) -> Callable[..., None]:
+    def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        x = _input(args, kwargs) if of_input else first(output)
+        memory.decide(now.rows(x), now)
+
+    return hook
+
+
+def _acts(change: Any, now: Pass) -> Callable[..., Any]:
+    def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        x, y = _input(args, kwargs), first(output)
+        rows = now.rows(y)
+        new = change.act(now.rows(x), rows, now)
+        return output if new is rows else with_first(output, new.view_as(y))
+
+    return hook
+
+
+def _input(args: Any, kwargs: Any) -> Tensor:
+    """The hidden states that a module was called with."""
+    return args[0] if args else next(iter(kwargs.values()))

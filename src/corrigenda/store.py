@@ -27,7 +27,9 @@ from torch import Tensor
 
 from .adapter import as_adapter
 from .card import card
-from .delta import Change, Delta, Dense, LowRank, Prefix, Provenance
+from .acting import ACTING
+from .context import CONTEXTS
+from .delta import Change, Delta, Dense, LowRank, Provenance
 from .disk import new_directory, write_synced
 from .errors import DeltaError, TamperedError
 
@@ -37,6 +39,7 @@ FORMAT = "corrigenda-delta"
 VERSION = 1
 CHANGES, MANIFEST, CARD = "changes.safetensors", "delta.json", "README.md"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+KINDS: dict[str, Any] = {"LowRank": LowRank, "Dense": Dense, **ACTING, **CONTEXTS}
 OURS = frozenset({CHANGES, MANIFEST, CARD, ADAPTER, ADAPTER_CONFIG})
 
 
@@ -45,14 +48,12 @@ class ChangeRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["LowRank", "Dense", "Prefix"]
+    kind: str
     shape: tuple[int, ...] = ()
     rank: int | None = None
     norm: float | None = Field(default=None, description="Frobenius norm")
-    passages: tuple[str, ...] = ()
-    query: str = "{}"
-    limit: int = 0
-    head: str = ""
+    tensors: tuple[str, ...] = ()
+    settings: dict[str, Any] = Field(default={}, description="what is not a tensor")
 
 
 class FileRecord(BaseModel):
@@ -89,11 +90,11 @@ def delta_id(delta: Delta) -> str:
     """
     digest = hashlib.sha256(b"corrigenda delta 1\n")
     for name, change in sorted(delta.changes.items()):
-        tensors = {} if isinstance(change, Prefix) else change.tensors()
+        tensors = change.tensors()
         shapes = {key: list(t.shape) for key, t in tensors.items()}
         head: list[Any] = [name, type(change).__name__, shapes]
-        if isinstance(change, Prefix):
-            head += [list(change.passages), change.query, change.limit, change.head]
+        if not isinstance(change, LowRank | Dense):
+            head += [change.settings(), {key: str(t.dtype) for key, t in tensors.items()}]
         digest.update(_framed(head))
         for tensor in tensors.values():
             digest.update(tensor.flatten().view(torch.uint8).numpy().data)
@@ -276,35 +277,32 @@ def _is_adapter(directory: Path) -> bool:
 
 
 def _record(change: Change) -> ChangeRecord:
-    if isinstance(change, Prefix):
-        return ChangeRecord(
-            kind="Prefix",
-            passages=change.passages,
-            query=change.query,
-            limit=change.limit,
-            head=change.head,
-        )
+    kind, names = type(change).__name__, tuple(change.tensors())
+    if not isinstance(change, LowRank | Dense):
+        return ChangeRecord(kind=kind, tensors=names, settings=change.settings())
     rank = change.rank if isinstance(change, LowRank) else None
     return ChangeRecord(
-        kind="LowRank" if isinstance(change, LowRank) else "Dense",
-        shape=change.shape,
-        rank=rank,
-        norm=change.norm(),
+        kind=kind, tensors=names, shape=change.shape, rank=rank, norm=change.norm()
     )
 
 
 def _change(name: str, record: ChangeRecord, tensors: dict[str, Tensor]) -> Change:
-    if record.kind == "Prefix":
-        return Prefix(record.passages, record.query, record.limit, record.head)
-    if record.kind == "LowRank":
-        return LowRank(tensors[f"change:{name}:u"], tensors[f"change:{name}:v"])
-    return Dense(tensors[f"change:{name}:d"])
+    own = {key: tensors[f"change:{name}:{key}"] for key in record.tensors}
+    if record.kind not in KINDS:
+        raise DeltaError(
+            f"The change of {name} is of the kind {record.kind!r}, which this corrigenda does not "
+            "know. Upgrade corrigenda to read it."
+        )
+    kind = KINDS[record.kind]
+    if kind in (LowRank, Dense):
+        return kind(**own)
+    return kind.restored(own, record.settings)
 
 
 def _tensors(delta: Delta) -> dict[str, Tensor]:
     named = {
         f"change:{name}:{key}": tensor
-        for name, change in delta.weights.items()
+        for name, change in delta.changes.items()
         for key, tensor in change.tensors().items()
     }
     named |= {f"state:{key}": tensor for key, tensor in delta.state.items()}

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,15 +29,19 @@ from ..model import Site
 from ..models.hooks import selected_input
 from ..models.linear import bias as bias_of
 from ..models.linear import matrix
+from ..models.moments import corpus_for
 from ..models.text import TextModel
 from ..models.tokens import pieces
 from ..numerics.gradients import nll_at
 from . import presets
 
 __all__ = [
-    "Example", "FineTuneEditor", "Trained", "dense_changes", "examples", "losses", "rerouted",
-    "train",
+    "Example", "FineTuneEditor", "Loss", "Trained", "dense_changes", "examples", "linear_sites",
+    "losses", "read_logits", "rerouted", "text_examples", "train",
 ]
+
+Loss = Callable[[list[Any]], Tensor]
+"""Rows of any kind -> (n,) what each of them loses; differentiable."""
 
 
 @dataclass(frozen=True)
@@ -72,40 +78,50 @@ class FineTuneEditor(Editor):
     def trained(
         self,
         model: TextModel,
-        rows: Sequence[Example],
+        rows: Sequence[Any],
         parameters: Sequence[Tensor],
         *,
         shuffle: bool = False,
+        loss: Loss | None = None,
         after_step: Callable[[], None] | None = None,
     ) -> Trained:
         """Run the loop with this editor's settings; see `train`."""
         return train(
             model, rows, parameters, steps=self.steps or 0, lr=self.lr or 0.0,
             tolerance=self.tolerance, batch_size=self.batch_size, shuffle=shuffle, seed=self.seed,
-            after_step=after_step,
+            loss=loss, after_step=after_step,
         )
 
     def dense(
         self,
         model: TextModel,
-        rows: Sequence[Example],
+        rows: Sequence[Any],
         *,
         bias: bool,
         box: float | None = None,
         shuffle: bool = False,
+        loss: Loss | None = None,
+        projection: Callable[[str, Tensor], Tensor] | None = None,
     ) -> Solution:
-        """Train a dense change of every site, of its bias too if wanted, within ±box."""
+        """Train a dense change of every site, of its bias too if wanted, within ±box.
+
+        loss        of the rows, in place of the examples' NLL.
+        projection  (name, change) -> change, applied after every step. A linear one projects the
+                    step itself, since changes are 0 at first.
+        """
         sites = self.sites(model)
 
         @torch.no_grad()
         def project() -> None:
-            if box is not None:
-                for change in free.values():
+            for name, change in free.items():
+                if box is not None:
                     change.clamp_(-box, box)
+                if projection is not None:
+                    change.copy_(projection(name, change))
 
         with dense_changes(model, sites, bias=bias) as free:
             found = self.trained(
-                model, rows, list(free.values()), shuffle=shuffle, after_step=project
+                model, rows, list(free.values()), shuffle=shuffle, loss=loss, after_step=project
             )
         return Solution(
             {name: Dense(change) for name, change in free.items()},
@@ -154,12 +170,33 @@ def examples(
     return found
 
 
+def text_examples(
+    model: TextModel, source: str, count: int, *, length: int = 128, seed: int = 0
+) -> list[Example]:
+    """The first texts of a corpus, up to `length` tokens of each; every token is predicted.
+
+    source  see `corpus_for`.
+    """
+    texts = islice(corpus_for(model, source, seed=seed).texts(), count)
+    rows = [tuple(model.ids(text)[: length + 1]) for text in texts]
+    return [Example(ids[:-1], tuple(range(len(ids) - 1)), ids[1:]) for ids in rows if len(ids) > 1]
+
+
 def losses(
     model: TextModel, rows: Sequence[Example], side: Literal["left", "right"] = "right"
 ) -> Tensor:
-    """(n,) mean NLL of the wanted tokens of each example; differentiable.
+    """(n,) mean NLL of the wanted tokens of each example; differentiable."""
+    logits, owner = read_logits(model, rows, side)
+    wanted = torch.tensor([t for row in rows for t in row.wanted], device=logits.device)
+    return nll_at(logits, wanted, owner, len(rows))
 
-    Logits are computed at the positions that are read and at no others.
+
+def read_logits(
+    model: TextModel, rows: Sequence[Example], side: Literal["left", "right"] = "right"
+) -> tuple[Tensor, Tensor]:
+    """(n, V) fp32 logits at the reads of all examples, and (n,) the example that each belongs to.
+
+    Differentiable. Logits are computed at the positions that are read and at no others.
     """
     padded = model.batch([row.ids for row in rows], side)
     offset = padded.offset.tolist()
@@ -168,10 +205,18 @@ def losses(
     columns = torch.tensor(
         [offset[j] + at for j, row in enumerate(rows) for at in row.reads], device=device
     )
-    wanted = torch.tensor([t for row in rows for t in row.wanted], device=device)
     with selected_input(model.head, owner, columns):
         logits = model.forward(padded).logits[0]
-    return nll_at(logits.float(), wanted.to(logits.device), owner.to(logits.device), len(rows))
+    return logits.float(), owner.to(logits.device)
+
+
+def linear_sites(
+    model: TextModel, layers: Sequence[int], roles: Sequence[str] | None = None
+) -> list[Site]:
+    """The linear maps of some roles in some blocks; None: all of a block's."""
+    return [
+        model.site(role, layer) for layer in layers for role in roles or sorted(model.layout.linears)
+    ]
 
 
 # -- changes beside the weights ---------------------------------------------------------------
@@ -245,33 +290,44 @@ def _sum(original: Tensor, change: Tensor) -> Tensor:
 class Trained:
     """What `train` saw.
 
-    loss  mean NLL over all examples, pass by pass.
-    nll   (n,) of each example when it was last evaluated; NaN without any pass.
+    loss     mean over all rows, pass by pass.
+    each     (n,) of each row when it was last evaluated; NaN without any pass.
+    targets  whether the rows are the edits and the loss is the NLL of their targets.
     """
 
     loss: list[float]
-    nll: Tensor
+    each: Tensor
+    targets: bool = True
+
+    @property
+    def nll(self) -> Tensor:
+        """(n,) of each edit's target."""
+        return self.each
 
     def diagnostics(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "passes": len(self.loss),
             "loss": [round(x, 4) for x in self.loss],
-            "target_nll": [round(float(x), 4) for x in self.nll],
         }
+        if self.targets:
+            found["target_nll"] = [round(float(x), 4) for x in self.each]
+        return found
 
     def notes(self, tolerance: float) -> dict[int, str]:
         """Remarks about edits that were not fitted."""
+        if not self.targets:
+            return {}
         return {
             j: f"Training ended at target NLL {x:.2f} after {len(self.loss)} passes; "
             "try more steps, a larger lr, or another layer."
-            for j, x in enumerate(self.nll.tolist())
+            for j, x in enumerate(self.each.tolist())
             if not x < tolerance
         }
 
 
 def train(
     model: TextModel,
-    rows: Sequence[Example],
+    rows: Sequence[Any],
     parameters: Sequence[Tensor],
     *,
     steps: int,
@@ -280,17 +336,20 @@ def train(
     batch_size: int,
     shuffle: bool,
     seed: int,
+    loss: Loss | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> Trained:
-    """Descend the mean NLL of the examples over mini-batches with Adam, changing `parameters`.
+    """Descend the mean loss of the rows over mini-batches with Adam, changing `parameters`.
 
+    loss        of some rows (n,), differentiable; None: the NLL of examples.
     after_step  called after each update, to project the parameters.
 
     Raises `UnstableEditError` when the loss is not finite.
     """
+    measure = loss or partial(losses, model)
     optimizer = torch.optim.Adam(parameters, lr=lr)
     generator = torch.Generator().manual_seed(seed)
-    nll = torch.full((len(rows),), float("nan"))
+    seen = torch.full((len(rows),), float("nan"))
     history: list[float] = []
     for _ in range(steps):
         order = torch.arange(len(rows))
@@ -298,9 +357,9 @@ def train(
             order = order[torch.randperm(len(rows), generator=generator)]
         for chunk in order.split(batch_size):
             with torch.enable_grad():
-                each = losses(model, [rows[j] for j in chunk.tolist()])
+                each = measure([rows[j] for j in chunk.tolist()])
                 mean = each.mean()
-            nll[chunk] = each.detach().cpu()
+            seen[chunk] = each.detach().cpu()
             value = float(mean.detach())
             if not value < float("inf"):
                 raise UnstableEditError(
@@ -316,7 +375,7 @@ def train(
             optimizer.step()
             if after_step is not None:
                 after_step()
-        history.append(float(nll.mean()))
+        history.append(float(seen.mean()))
         if history[-1] < tolerance:
             break
-    return Trained(history, nll)
+    return Trained(history, seen, targets=loss is None)

@@ -17,14 +17,14 @@ are independent, so many are searched at once, on the suffix tokens and upper la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..delta import Delta, LowRank
 from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import InputError
@@ -36,18 +36,19 @@ from ..models.suffix import Row, SuffixRun
 from ..models.text import TextModel
 from ..models.tokens import pieces, subject_last
 from ..numerics.optimize import Losses, optimize_rows
-from ..numerics.solve import Update
 from . import presets
+from ._parts import PartsRun
 
 __all__ = [
     "KeyValueEditor",
-    "Spread",
+    "Look",
+    "Term",
     "Values",
     "find_values",
+    "lookup_rows",
     "mean_keys",
     "read_at",
     "search_values",
-    "spread",
 ]
 
 BOTH_KINDS = (0.5, 0.5)
@@ -77,6 +78,30 @@ MEMIT_VALUES: dict[str, Any] = {
 MEMIT_OPENINGS = ("The", "Therefore", "Because", "I", "You")
 
 
+Stop = Literal["loss", "answer", "divergence"]
+
+EASED, QUIET = 0.1, 0.01
+"""PMET's: the weight of the NLL once the target is the answer, and the KL that is small then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a further term of the search's loss may look at, in one evaluation of k facts.
+
+    delta   (k, d) the vectors searched for.
+    fact    (r,) which of the k facts each row (a prompt in a context) belongs to.
+    hidden  (upper layers, r, d) output of every block above the edited one at the lookup token.
+    """
+
+    delta: Tensor
+    fact: Tensor
+    hidden: Tensor
+
+
+Term = Callable[[Look], Tensor]
+"""A further term of the loss: differentiable, one value (k,) per fact."""
+
+
 @dataclass(frozen=True)
 class KeyValueEditor(Editor):
     """Hyperparameters of key-value editors. None means: the preset for the model, or else the
@@ -91,8 +116,11 @@ class KeyValueEditor(Editor):
                   as in the authors' code; "end", after the whole text as in the paper's equation.
     tolerance     a fact leaves the search when its loss is below this.
     stop          "loss": only then; "answer": also once every target token is the most probable
-                  one in every context, twice in a row (as ENCORE does, 2502.01636): faster, and
-                  the smaller change disturbs less.
+                  one in every context, `patience` times in a row (as ENCORE does, 2502.01636):
+                  faster, and the smaller change disturbs less; "divergence": once that holds, the
+                  NLL counts a tenth, and the search ends when the KL is small too (as PMET does,
+                  2308.08742).
+    patience      see `stop`; 2 unless the method says otherwise.
     max_norm      largest ‖Δ‖_F / ‖W‖_F per edit and layer; a larger change is refused.
     prefixes      pairs (how many, of how many tokens) of sampled contexts.
     statistics    text for second moments: auto, atlas, samples, identity, or a file.
@@ -110,7 +138,8 @@ class KeyValueEditor(Editor):
     kl_at: Literal["lookup", "end"] | None = None
     max_norm: float | None = None
     tolerance: float = 0.05
-    stop: Literal["loss", "answer"] | None = None
+    stop: Stop | None = None
+    patience: int | None = None
     prefixes: tuple[tuple[int, int], ...] | None = None
     statistics: str = "auto"
     tokens: int = 100_000
@@ -131,20 +160,6 @@ class KeyValueEditor(Editor):
     def sites(self, model: TextModel) -> list[Site]:
         assert self.layers is not None
         return [model.site("down", layer) for layer in self.layers]
-
-    def spread_site(self, model: TextModel) -> Literal["mlp", "block"]:
-        """Where the value of a change over several layers is set.
-
-        Raises `InputError` for several layers where a norm follows the MLP.
-        """
-        if model.layout.post_norm is None:
-            return "block"
-        if len(self.layers or ()) > 1:
-            raise InputError(
-                f"{model.id} has a norm after each MLP, so {self.title} cannot spread a change "
-                f"over {len(self.layers or ())} layers of it. Give one layer."
-            )
-        return "mlp"
 
     def contexts(self, model: TextModel) -> tuple[str, ...]:
         """The empty prefix, then the sampled ones. Sampled on the pristine model, so that a
@@ -180,14 +195,21 @@ class KeyValueEditor(Editor):
             kl_at=self.kl_at or "lookup",
             tolerance=self.tolerance,
             stop=self.stop or "loss",
+            patience=self.patience or 2,
+            terms=self.terms(),
         )
+
+    def terms(self) -> tuple[Term, ...]:
+        """Further terms of the search's loss."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
     """Wanted values of n facts.
 
-    initial    (n, d) value at the site and lookup token of the plain prompt.
+    initial    (n, d) value at the site and lookup token of the plain prompt; for site "parts"
+               (n, 2d), the attention's and then the MLP's.
     delta      (n, d) what to add to it.
     nll        (n,) mean NLL of the target at the last evaluation.
     steps      (n,) evaluations used.
@@ -268,21 +290,25 @@ def find_values(
     kl_factor: float,
     tolerance: float,
     kl_at: Literal["lookup", "end"] = "lookup",
-    stop: Literal["loss", "answer"] = "loss",
+    stop: Stop = "loss",
+    patience: int = 2,
+    terms: Sequence[Term] = (),
     leave: bool = True,
 ) -> Values:
     """Search δ for all edits at once. See the module's equation.
 
-    site   "mlp": δ is added to the MLP's output (ROME); "block": to the block's (MEMIT).
+    site   "mlp": δ is added to the MLP's output (ROME); "block": to the block's (MEMIT);
+           "parts": δ = [δ_attention, δ_mlp], each clamped and decayed by itself (PMET).
+    terms  added to the loss.
     leave  False keeps facts that are done in the batch, which only wastes time.
     """
     rows, targets, owner = _target_rows(model, edits, contexts)
-    run = SuffixRun(model, layer, rows, site=site)
-    kl = SuffixRun(model, layer, [_kl_row(model, e, kl_at) for e in edits], site=site)
+    run = _run(model, layer, rows, site)
+    kl = _run(model, layer, [_kl_row(model, e, kl_at) for e in edits], site)
     owner_of = torch.tensor(owner)
     plain = torch.tensor([owner.index(j) for j in range(len(edits))])
     initial = run.initial[plain].cpu()
-    scale = initial.norm(dim=1)
+    scale = _part_norms(initial, site)
     device = model.device
     sizes = torch.tensor([len(t) for t in targets])
     ends = sizes.cumsum(0)
@@ -296,7 +322,8 @@ def find_values(
         keep = (place[owner_of] >= 0).nonzero()[:, 0]
         fact = place[owner_of[keep]].to(device)
         wanted = torch.cat([flat[ends[j] - sizes[j] : ends[j]] for j in keep.tolist()]).to(device)
-        logits = run.logits(delta[fact], keep)
+        with _upper_outputs(model, layer, bool(terms)) as upper:
+            logits = run.logits(delta[fact], keep)
         logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
         read_row = run.reads(keep).to(device)
         per_row = torch.zeros(len(keep), device=device).index_add(0, read_row, -logprobs)
@@ -307,15 +334,22 @@ def find_values(
         )
         edited = kl.logits(delta, active).log_softmax(-1)
         divergence = (edited.exp() * (edited - kl.base_at(active))).sum(-1)
-        decay = delta.norm(dim=1) / scale[active].to(device).square()
-        total = nll + kl_factor * divergence + weight_decay * decay
+        decay = (_part_norms(delta, site) / scale[active].to(device).square()).sum(1)
+        rest = kl_factor * divergence + weight_decay * decay
+        if terms:
+            look = Look(delta, fact, torch.stack(upper))
+            rest = rest + torch.stack([term(look) for term in terms]).sum(0)
         if stop == "loss":
-            return Losses(total, nll.detach())
+            return Losses(nll + rest, nll.detach())
         wrong = torch.zeros(len(active), device=device).index_add(
             0, fact[read_row], (logits.argmax(-1) != wanted).float()
         )
-        streak[active] = torch.where(wrong.cpu() == 0, streak[active] + 1, 0)
-        return Losses(total, nll.detach(), streak[active] >= 2)
+        right = wrong == 0
+        if stop == "divergence":
+            eased = torch.where(right, EASED, 1.0) * nll
+            return Losses(eased + rest, nll.detach(), right & (divergence.detach() <= QUIET))
+        streak[active] = torch.where(right.cpu(), streak[active] + 1, 0)
+        return Losses(nll + rest, nll.detach(), streak[active] >= patience)
 
     found = optimize_rows(
         losses,
@@ -328,6 +362,35 @@ def find_values(
         device=device,
     )
     return Values(initial, found.delta, found.fit, found.steps, found.converged)
+
+
+def _run(model: TextModel, layer: int, rows: Sequence[Row], site: str) -> SuffixRun | PartsRun:
+    """The constant part of the rows, computed once."""
+    if site == "parts":
+        return PartsRun(model, layer, rows)
+    return SuffixRun(model, layer, rows, site=site)
+
+
+def _part_norms(vectors: Tensor, site: str) -> Tensor:
+    """(n, parts) norms of the parts of each row that are clamped by themselves."""
+    parts = 2 if site == "parts" else 1
+    return vectors.view(len(vectors), parts, -1).norm(dim=2)
+
+
+@contextmanager
+def _upper_outputs(model: TextModel, layer: int, wanted: bool) -> Iterator[list[Tensor]]:
+    """Collects the outputs (r, d) of the blocks above `layer` at the lookup token, in order. A
+    run's rows begin at that token."""
+    found: list[Tensor] = []
+    above = range(layer + 1, model.n_layers) if wanted else ()
+    if wanted and not above:
+        raise InputError(
+            f"Layer {layer} is the last one of {model.id}, so there is no hidden state above it "
+            "to look at. Edit a lower layer."
+        )
+    modules = {str(number): (model.block(number), "output") for number in above}
+    with captured(modules, lambda _, hidden: found.append(hidden[:, 0].float())):
+        yield found
 
 
 def _target_rows(
@@ -411,46 +474,3 @@ def mean_keys(
         return keys.mean(1).T
     plain, rest = BOTH_KINDS
     return (plain * keys[:, 0] + rest * keys[:, 1:].mean(1)).T
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A residual spread over layers: the changes, and what was left before each write and after.
-
-    residuals  mean ‖Z - H_L‖ per fact, one more entry than there are layers.
-    """
-
-    delta: Delta
-    residuals: list[float]
-
-
-def spread(
-    model: TextModel,
-    edits: Sequence[Rewrite],
-    contexts: Sequence[str],
-    sites: Sequence[Site],
-    target: Tensor,
-    solve: Callable[[Site, Tensor, Tensor], Update],
-) -> Spread:
-    """Write towards `target` at the last site's layer, layer by layer in order (MEMIT, alg. 1).
-
-    target  (n, d) wanted hidden state at the output of the last layer (its MLP's output where a
-            norm follows the MLP; then there is one site).
-    solve   (site, keys (i, n), residuals (o, n)) -> the change of that site.
-    """
-    last = sites[-1].layer
-    inside = model.layout.post_norm is not None
-    reader = model.mlp(last) if inside else model.block(last)
-    plain = lookup_rows(model, edits, ("",))
-    delta, residuals = Delta(), []
-    for step, site in enumerate([*sites, None]):
-        with delta.applied(model):
-            missing = (target.double() - read_at(model, plain, reader, "output").double()).T
-            residuals.append(float(missing.norm(dim=0).mean()))
-            if site is None:
-                break
-            keys = mean_keys(model, edits, contexts, site, equal=False)
-        update = solve(site, keys, missing / (len(sites) - step))
-        change = {site.parameter: LowRank(update.u, update.v)}
-        delta = delta + Delta(change, frozenset({site.parameter} if site.transposed else ()))
-    return Spread(delta, residuals)

@@ -13,31 +13,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..acting import first, with_first
+
 __all__ = [
     "Stop",
     "captured",
-    "first",
     "replaced_forward",
     "replaced_input",
     "replaced_output",
     "selected_input",
     "stopping",
-    "with_first",
 ]
 
 
 class Stop(Exception):
     """Raised inside a forward pass that has gone far enough; caught by `stopping`."""
-
-
-def first(output: Any) -> Tensor:
-    """The hidden states in a module's output, be it a tensor or a tuple."""
-    return output if isinstance(output, Tensor) else output[0]
-
-
-def with_first(output: Any, hidden: Tensor) -> Any:
-    """The same kind of output with other hidden states."""
-    return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
 @contextmanager

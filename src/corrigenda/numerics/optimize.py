@@ -66,7 +66,8 @@ def optimize_rows(
     losses     (delta (k, d) requiring grad, active (k,) row indices) -> Losses.
     shape      (n, d).
     steps      evaluations at most; the last one takes no step, so steps=1 returns zeros.
-    radius     (n,) each row is projected to ‖δ‖ <= radius after each step.
+    radius     (n,) each row is projected to ‖δ‖ <= radius after each step; (n, p): each of its p
+               parts of equal length to its own.
     tolerance  a row has converged when its total loss is below this.
     leave      False keeps converged rows in the batch until all are done (for comparisons).
     on_step    called with (step, number of active rows).
@@ -74,7 +75,7 @@ def optimize_rows(
     n, d = shape
     delta = torch.zeros(n, d, device=device)
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
-    radius = radius.to(device)
+    radius = radius.to(device).view(n, -1)
     loss, fit = torch.full((n,), float("nan")), torch.full((n,), float("nan"))
     used = torch.zeros(n, dtype=torch.long)
     converged = torch.zeros(n, dtype=torch.bool)
@@ -103,6 +104,7 @@ def optimize_rows(
         mean = first[rows] / (1 - 0.9 ** (step + 1))
         spread = second[rows] / (1 - 0.999 ** (step + 1))
         moved = delta[rows] - lr * mean / (spread.sqrt() + 1e-8)
-        length = moved.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        delta[rows] = moved * (radius[rows, None] / length).clamp_max(1.0)
+        parts = moved.view(len(rows), radius.shape[1], -1)  # (k, p, d / p)
+        length = parts.norm(dim=2).clamp_min(1e-30)
+        delta[rows] = (parts * (radius[rows] / length).clamp_max(1.0)[:, :, None]).flatten(1)
     return Found(delta.cpu(), loss, fit, used, converged)

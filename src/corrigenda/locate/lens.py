@@ -1,0 +1,73 @@
+"""The logit lens: what each layer would say if it were the last.
+
+nostalgebraist 2020, "interpreting GPT: the logit lens". With the residual stream h_l after block l,
+
+    p_l = softmax( head( norm_f(h_l) ) )
+
+The states pass through the model's own end, final norm included, once: whatever it does to its
+logits is done to these, and those of the last layer are the model's own. (The last entry of
+`output_hidden_states` is normed already in most models, so a second norm would be wrong.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.hooks import captured, replaced_input, selected_input
+from ..models.text import TextModel
+
+__all__ = ["Lens", "lens"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lens:
+    """The next token as seen from each layer.
+
+    layers    (L) indices.
+    logprobs  (L, V) fp32.
+    """
+
+    model: str
+    prompt: str
+    layers: tuple[int, ...]
+    logprobs: Tensor
+
+    def rank(self, token: int) -> list[int]:
+        """How many tokens each layer finds more probable than this one; 0 is the first."""
+        return (self.logprobs > self.logprobs[:, token, None]).sum(1).tolist()
+
+    def top(self, k: int = 1) -> list[list[tuple[int, float]]]:
+        """For each layer, its k most probable tokens with their probabilities."""
+        values, ids = self.logprobs.exp().topk(k, dim=1)
+        return [
+            list(zip(tokens, shares, strict=True))
+            for tokens, shares in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
+
+
+@torch.no_grad()
+def lens(model: TextModel, prompt: str, position: int = -1) -> Lens:
+    """Read every layer's prediction of the token after `position` (the last token, if -1).
+
+    Raises `IndexError` for a position that the prompt does not have.
+    """
+    text = model.live.wrap(prompt.rstrip(" "))
+    rows = model.batch([model.ids(text)])
+    layers = tuple(range(model.n_layers))
+    column = range(rows.ids.shape[1])[position]
+    modules = {str(j): (model.block(j), "output") for j in layers}
+    every = torch.arange(len(layers), device=model.device)
+    with captured(modules) as seen:
+
+        def states() -> Tensor:
+            return torch.cat([seen[str(j)] for j in layers])  # (L, t, d)
+
+        with (
+            replaced_input(model.final_norm, states),
+            selected_input(model.head, every, torch.full_like(every, column)),
+        ):
+            logits = model.forward(rows).logits[0]
+    return Lens(model.id, text, layers, logits.float().log_softmax(-1).cpu())
