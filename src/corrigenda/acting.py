@@ -33,8 +33,22 @@ from torch.nn import functional
 from .errors import DeltaError
 
 __all__ = [
-    "ACTING", "ACTIVATIONS", "Affine", "Balls", "Blocks", "Columns", "Margins", "Memory", "Neurons",
-    "Overlaps", "Pass", "Sides", "Values", "first", "place", "with_first",
+    "ACTING",
+    "ACTIVATIONS",
+    "Affine",
+    "Balls",
+    "Blocks",
+    "Columns",
+    "Margins",
+    "Memory",
+    "Neurons",
+    "Overlaps",
+    "Pass",
+    "Sides",
+    "Values",
+    "first",
+    "place",
+    "with_first",
 ]
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -529,8 +543,10 @@ class Memory:
     def plus(self, other: Memory) -> Memory:
         """The entries of both, in order, as if they had been added one after the other."""
         if not self.like(other):
-            raise DeltaError("Memories of different kinds, or with keys read at different places, "
-                             "cannot be added.")
+            raise DeltaError(
+                "Memories of different kinds, or with keys read at different places, "
+                "cannot be added."
+            )
         scope: Any = self.scope.plus(other.scope, self.then.entries)  # type: ignore[arg-type]
         return Memory(scope, self.then.plus(other.then))  # type: ignore[arg-type]
 

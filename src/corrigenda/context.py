@@ -84,7 +84,9 @@ class Prefix:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "passages": list(self.passages), "query": self.query, "limit": self.limit,
+            "passages": list(self.passages),
+            "query": self.query,
+            "limit": self.limit,
             "head": self.head,
         }
 

@@ -193,8 +193,10 @@ class Delta:
         for name, change in self.changes.items():
             where = "context" if name == CONTEXT else "module" if "@" in name else "parameter"
             wanted = (
-                "parameter" if isinstance(change, LowRank | Dense)
-                else "module" if isinstance(change, Affine | Neurons | Memory)
+                "parameter"
+                if isinstance(change, LowRank | Dense)
+                else "module"
+                if isinstance(change, Affine | Neurons | Memory)
                 else "context"
             )
             if where != wanted:
@@ -358,9 +360,7 @@ class Delta:
 
 def _judged(change: Change) -> list[Tensor]:
     """The tensors that must be finite: all but a memory's thresholds, where infinity means never."""
-    return [
-        t for n, t in change.tensors().items() if t.is_floating_point() and n != "scope.least"
-    ]
+    return [t for n, t in change.tensors().items() if t.is_floating_point() and n != "scope.least"]
 
 
 def _same_shape(a: LowRank | Dense, b: LowRank | Dense) -> None:

@@ -15,7 +15,16 @@ from typing import Any, Literal, TextIO
 
 from .errors import DataError, EditError
 
-__all__ = ["Axis", "Case", "Probe", "Rewrite", "read_rewrites", "write_jsonl"]
+__all__ = [
+    "Axis",
+    "Case",
+    "Concept",
+    "Contrast",
+    "Probe",
+    "Rewrite",
+    "read_rewrites",
+    "write_jsonl",
+]
 
 Axis = Literal["efficacy", "generalization", "locality", "portability"]
 
@@ -30,6 +39,8 @@ class Rewrite:
     target       the wanted answer, without a leading space.
     target_true  the answer that the unedited world gives, if known.
     relation     an identifier of the relation, if known ("P276", "landmark.city").
+    after        text that follows the target, for facts whose object does not come last: prompt
+                 "The city of", after "is where {} stands". The subject then stands in one of both.
 
     Raises `EditError` when the subject is missing or not in the prompt, or the target is empty.
     """
@@ -39,19 +50,22 @@ class Rewrite:
     target: str
     target_true: str | None = None
     relation: str | None = None
+    after: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "subject", "target"):
+        for name in ("prompt", "subject", "target", "after"):
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise EditError(f"{name} must be text, not {type(value).__name__} ({value!r}).")
-            if not value.strip():
+            if name == "prompt" and self.after.strip():
+                continue  # the object comes first
+            if name != "after" and not value.strip():
                 raise EditError(f"The edit has no {name}. Give a non-empty {name}.")
         object.__setattr__(self, "subject", self.subject.strip())
         object.__setattr__(self, "target", self.target.strip())
         if self.target_true is not None:
             object.__setattr__(self, "target_true", self.target_true.strip() or None)
-        marks = self.prompt.count("{}")
+        marks = self.prompt.count("{}") + self.after.count("{}")
         if marks == 0:
             at = self.prompt.rfind(self.subject)
             if at < 0:
@@ -70,18 +84,34 @@ class Rewrite:
         return self.prompt.replace("{}", self.subject, 1)
 
     @property
+    def following(self) -> str:
+        """`after` with the subject filled in."""
+        return self.after.replace("{}", self.subject, 1)
+
+    @property
     def subject_span(self) -> tuple[int, int]:
-        """Character offsets [start, end) of the subject inside `text`."""
-        start = self.prompt.index("{}")
+        """Character offsets [start, end) of the subject inside `text`.
+
+        Raises `EditError` where the subject comes after the object.
+        """
+        start = self.prompt.find("{}")
+        if start < 0:
+            raise EditError(
+                f"In {self.statement!r} the subject stands after the object, and this method looks "
+                "the subject up in what comes before. Word the edit with the subject first, edit a "
+                "masked model or T5, or use an editor that needs no subject (ft-m, lora, ike)."
+            )
         return start, start + len(self.subject)
 
     @property
     def statement(self) -> str:
-        """Prompt and target as one sentence, for editors that put the fact into the context."""
-        return f"{self.text.rstrip()} {self.target}"
+        """The fact as one sentence, for editors that put it into the context."""
+        after = self.following
+        space = "" if not after or after[0] in " .,;:?!" else " "
+        return f"{self.text.rstrip()} {self.target}{space}{after}".lstrip()
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: v for k, v in asdict(self).items() if v is not None and v != ""}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Rewrite:
@@ -103,6 +133,87 @@ class Rewrite:
             )
         known = {k: row[k] for k in cls.__dataclass_fields__ if k in row}
         return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Prefer one continuation of a prompt to another: what steering and detoxification take.
+
+    prompt    the text that both continue; may be empty.
+    positive  what the model should lean towards: a safe answer, a tone, an attitude.
+    negative  what it should lean away from.
+
+    Raises `EditError` for an empty side, or two equal ones.
+    """
+
+    positive: str
+    negative: str
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("positive", "negative", "prompt"):
+            if not isinstance(value := getattr(self, name), str):
+                raise EditError(f"{name} must be text, not {type(value).__name__} ({value!r}).")
+        if not self.positive.strip() or not self.negative.strip():
+            raise EditError(
+                'A contrast needs two texts. Example: Contrast(" Love", " Hate", prompt="I feel")'
+            )
+        if self.positive == self.negative:
+            raise EditError(f"Both sides of the contrast are {self.positive!r}; they must differ.")
+
+    @property
+    def text(self) -> str:
+        return self.prompt
+
+    @property
+    def target(self) -> str:
+        return self.positive
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A property of texts, shown by labelled examples: what erasure and skill neurons take.
+
+    name    what the property is: "language", "sentiment".
+    texts   examples; the model's activations at their last tokens carry the property.
+    labels  one per text, of at least two kinds.
+
+    Raises `EditError` when they do not match.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(self.texts))
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        if len(self.texts) != len(self.labels):
+            raise EditError(
+                f"The concept {self.name!r} has {len(self.texts)} texts and {len(self.labels)} "
+                "labels; give one label per text."
+            )
+        if len(set(self.labels)) < 2:
+            raise EditError(
+                f"The concept {self.name!r} has examples of {len(set(self.labels))} kind(s); it "
+                "takes at least two to tell them apart."
+            )
+        if any(not text.strip() for text in self.texts):
+            raise EditError(f"The concept {self.name!r} has an empty text among its examples.")
+
+    @property
+    def text(self) -> str:
+        return self.name
+
+    @property
+    def target(self) -> str:
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "texts": list(self.texts), "labels": list(self.labels)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +280,9 @@ def read_rewrites(source: Path | TextIO) -> Iterator[Rewrite]:
         try:
             yield Rewrite.from_dict(json.loads(line))
         except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}") from None
+            raise DataError(
+                f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}"
+            ) from None
         except EditError as error:
             raise DataError(f"{name}, line {number}: {error}") from None
 

@@ -15,15 +15,15 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .delta import Change, Delta, Outcome, Provenance
-from .edit import Rewrite
-from .errors import EditError, UnstableEditError
+from .edit import Concept, Contrast, Rewrite
+from .errors import EditError, ModelError, UnstableEditError
 
 if TYPE_CHECKING:
     from .models.text import TextModel
@@ -60,8 +60,13 @@ class Editor(ABC):
     family: ClassVar[str]
     """locate-then-edit, fine-tuning, in-context, ..."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """Of: subject, statistics, training, corpus."""
+    """Of: subject, statistics, training, corpus, labels."""
+    takes: ClassVar[type] = Rewrite
+    """The kind of edit."""
+    kinds: ClassVar[tuple[str, ...]] = ("causal", "encoder-decoder", "masked")
+    """The kinds of model that it supports."""
     change: ClassVar[str] = "LowRank"
+    """LowRank, Dense, Affine, Neurons, Memory or Prefix."""
     batches: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     """Whether edits may follow each other in long sequences with `onto`."""
@@ -69,33 +74,27 @@ class Editor(ABC):
     """The paper's values of hyperparameters whose field defaults to None (preset or paper)."""
 
     @abstractmethod
-    def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
+    def solve(self, model: TextModel, edits: Sequence[Any], onto: Delta | None) -> Solution:
         """Find the changes for these edits on the model as it is now (`onto` is applied)."""
 
     def resolved(self, model: TextModel) -> Editor:
         """The editor with every hyperparameter that is None replaced by its value for this model."""
         return self
 
-    def __call__(
-        self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None = None
-    ) -> Delta:
+    def __call__(self, model: TextModel, edits: Sequence[Any], onto: Delta | None = None) -> Delta:
         """Solve the edits and return the delta; the model's weights are the same bits afterwards.
 
         onto  a delta that these edits come on top of: it is applied while solving and its state
               (past keys, statistics) is continued. The result holds the new change only; use
               `onto + result` for both.
 
-        Raises `EditError` for edits of the wrong kind, and `UnstableEditError` when the change is
-        non-finite or abnormally large. Edits that did not take are listed in `delta.failed` and
+        Raises `EditError` for edits of the wrong kind, `ModelError` for a kind of model that the
+        method does not support, and `UnstableEditError` when the change is non-finite or abnormally
+        large. Edits that did not take are listed in `delta.failed` and
         warned about.
         """
         edits, resolved = list(edits), self.resolved(model)
-        for edit in edits:
-            if not isinstance(edit, Rewrite):
-                raise EditError(
-                    f"{self.title} takes Rewrite edits, not {type(edit).__name__}. "
-                    'Example: Rewrite("{} is in", subject="Eiffel Tower", target="Rome")'
-                )
+        self.check(model, edits)
         if not edits:
             return Delta(provenance=Provenance(editor=self.name, arguments=self.arguments()))
         with ExitStack() as stack:
@@ -109,18 +108,19 @@ class Editor(ABC):
             delta = Delta(
                 solution.changes,
                 solution.transposed,
-                {n: model.live.pristine_hash(n) for n in solution.changes if n != "context"},
+                {n: model.live.pristine_hash(n) for n in _base(model, solution.changes)},
                 solution.state,
             )
             delta.check_finite()
             _check_norms(model, delta, len(edits), self.title, getattr(resolved, "max_norm", None))
-            outcomes = self._outcomes(model, delta, edits, solution.notes)
+            outcomes = self.outcomes(model, delta, edits, solution.notes)
         messages = list(solution.warnings)
         for edit, outcome in zip(edits, outcomes, strict=True):
             if not outcome.took:
+                wanted = f", not {edit.target!r}" if edit.target else ""
                 messages.append(
-                    f"The edit did not take: {edit.text!r} is answered {outcome.answer!r}, "
-                    f"not {edit.target!r}. {outcome.note}".strip()
+                    f"The edit did not take: {edit.text!r} is answered {outcome.answer!r}{wanted}. "
+                    f"{outcome.note}".strip()
                 )
         for message in messages:
             warnings.warn(message, EditWarning, stacklevel=2)
@@ -138,27 +138,98 @@ class Editor(ABC):
             precompute_seconds=solution.precompute_seconds,
             diagnostics=dict(solution.diagnostics),
             warnings=tuple(messages),
-            versions=_versions(),
+            versions=versions(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         return Delta(delta.changes, delta.transposed, delta.base, delta.state, provenance)
 
+    def check(self, model: TextModel, edits: Sequence[Any]) -> None:
+        """Raises `EditError` and `ModelError` for what this method cannot do, and says what can."""
+        for edit in edits:
+            if not isinstance(edit, self.takes):
+                raise EditError(
+                    f"{self.title} takes {self.takes.__name__} edits, not {type(edit).__name__}. "
+                    f"Example: {EXAMPLES[self.takes]}"
+                )
+        if model.kind not in self.kinds:
+            raise ModelError(
+                f"{self.title} does not support {model.kind} models such as {model.id}; it supports "
+                f"{' and '.join(self.kinds)} ones. `corrigenda editors` lists which method supports "
+                "which kind; ft-m, lora and mend support all."
+            )
+
     def arguments(self) -> dict[str, Any]:
         """The hyperparameters, ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
 
-    def _outcomes(
-        self, model: TextModel, delta: Delta, edits: Sequence[Rewrite], notes: Mapping[int, str]
+    def outcomes(
+        self, model: TextModel, delta: Delta, edits: Sequence[Any], notes: Mapping[int, str]
     ) -> list[Outcome]:
-        with delta.applied(model), torch.no_grad():
-            took = model.says(edits)
+        """What the model says under the delta: of a rewrite, whether its answer begins with the
+        target; of a contrast, whether it now leans further to the positive side."""
+        with torch.no_grad():
+            if self.takes is Rewrite:
+                with delta.applied(model):
+                    took = model.says(edits)
+            else:
+                took = _leans(model, delta, edits)
         return [
             Outcome(took=ok, answer=answer, note=notes.get(j, ""))
             for j, (ok, answer) in enumerate(took)
         ]
 
 
-def _versions() -> dict[str, str]:
+EXAMPLES: Mapping[type, str] = {
+    Rewrite: 'Rewrite("{} is in", subject="Eiffel Tower", target="Rome")',
+    Contrast: 'Contrast(" Love", " Hate", prompt="I feel")',
+    Concept: 'Concept("language", texts=["Guten Tag", "Good day"], labels=["de", "en"])',
+}
+"""How an edit of each kind is written."""
+
+
+def plain(value: Any) -> Any:
+    """A hyperparameter as JSON: an editor inside another becomes its name and arguments."""
+    if isinstance(value, Editor):
+        return {"editor": value.name, **value.arguments()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (Rewrite, Contrast, Concept)):
+        return value.to_dict()
+    return value
+
+
+def _base(model: TextModel, changes: Mapping[str, Change]) -> list[str]:
+    """The parameters that must be as they are for the changes to mean the same: those changed, and
+    those of the modules that activations are changed at."""
+    names: list[str] = []
+    for name in changes:
+        path, _, which = name.partition("@")
+        if which:
+            module = model.module.get_submodule(path)
+            names += [f"{path}.{n}".lstrip(".") for n, _ in module.named_parameters()]
+        elif name != "context":
+            names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def _leans(model: TextModel, delta: Delta, edits: Sequence[Contrast]) -> list[tuple[bool, str]]:
+    """Whether log p(positive) - log p(negative), per token, rose, and in what words."""
+
+    def margins() -> list[float]:
+        pairs = [(e.prompt or e.positive[:1], t) for e in edits for t in (e.positive, e.negative)]
+        scores = [s.mean for s in model.score(pairs)]
+        return [a - b for a, b in zip(scores[::2], scores[1::2], strict=True)]
+
+    before = margins()
+    with delta.applied(model):
+        after = margins()
+    return [
+        (b > a, f"log-odds of the positive side per token: {a:+.3f} before, {b:+.3f} after")
+        for a, b in zip(before, after, strict=True)
+    ]
+
+
+def versions() -> dict[str, str]:
     packages = ("corrigenda", "torch", "transformers", "safetensors")
     found = {}
     for package in packages:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from .delta import Delta, Outcome
 from .edit import Case, Probe
-from .editor import EditWarning, _versions
+from .editor import EditWarning, versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
 from .measure import Budget, Divergence, efficacy, observe, under
 from .metrics.cost import Cost, measured
@@ -461,7 +461,7 @@ def _environment(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, An
             "teacher_forced": "tf: the gold prefix is fed",
             "stop": "EOS or the token limit",
         },
-        "versions": _versions() | {"python": platform.python_version()},
+        "versions": versions() | {"python": platform.python_version()},
         "platform": platform.platform(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

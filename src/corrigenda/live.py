@@ -294,7 +294,9 @@ class Live:
 
     def _pass(self, place: str) -> Pass:
         """The pass of the innermost stack that holds the module."""
-        inside = [p for p in self._passes if not p or f"{place.partition('@')[0]}.".startswith(f"{p}.")]
+        inside = [
+            p for p in self._passes if not p or f"{place.partition('@')[0]}.".startswith(f"{p}.")
+        ]
         return self._passes[max(inside, key=len)]
 
     # -- checks -------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from .acting import ACTING
 from .adapter import as_adapter
 from .card import card
-from .acting import ACTING
 from .context import CONTEXTS
 from .delta import Change, Delta, Dense, LowRank, Provenance
 from .disk import new_directory, write_synced
@@ -281,9 +281,7 @@ def _record(change: Change) -> ChangeRecord:
     if not isinstance(change, LowRank | Dense):
         return ChangeRecord(kind=kind, tensors=names, settings=change.settings())
     rank = change.rank if isinstance(change, LowRank) else None
-    return ChangeRecord(
-        kind=kind, tensors=names, shape=change.shape, rank=rank, norm=change.norm()
-    )
+    return ChangeRecord(kind=kind, tensors=names, shape=change.shape, rank=rank, norm=change.norm())
 
 
 def _change(name: str, record: ChangeRecord, tensors: dict[str, Tensor]) -> Change:

@@ -229,7 +229,7 @@ def test_presets_and_proposals():
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interruption_leaves_the_model_untouched(monkeypatch, error):
     model, calls = text_model(), []
-    real = _finetune.nll_at
+    real = _finetune.losses
 
     def breaking(*arguments):
         calls.append(1)
@@ -237,7 +237,7 @@ def test_an_interruption_leaves_the_model_untouched(monkeypatch, error):
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(_finetune, "nll_at", breaking)
+    monkeypatch.setattr(_finetune, "losses", breaking)
     before, base = bits(model), logits(model)
     with pytest.raises(error):
         FTM(layers=(1,), steps=9, lr=1e-2)(model, EDITS)

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from concept_erasure import LeaceFitter, OracleFitter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corrigenda.numerics.erase import (
@@ -25,7 +25,6 @@ OPTIONS = (
     {"method": "orth"},
     {"shrink": True},
     {"affine": False},
-    {"limit": False},
     {"method": "orth", "affine": False},
 )
 
@@ -54,13 +53,13 @@ def assert_close(a, b, atol=1e-10):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+@settings(max_examples=20)
 @given(n=st.integers(5, 60), d=st.integers(1, 12), k=st.integers(1, 4), seed=seeds)
 def test_what_every_eraser_does(options, n, d, k, seed):
     """No covariance is left, P is a projection, and one-hot classes cost at most k - 1 ranks."""
     x, z = data(n, d, k, seed)
     eraser = leace(ConceptMoments.of(x, z), **options)
-    scale = float(cross(x, z).norm()) + 1e-3
-    assert float(cross(eraser(x), z).norm()) < 1e-11 * scale * (1 + float(eraser.v.norm())) * 1e2
+    assert float(cross(eraser(x), z).norm()) < 1e-11 * (1 + float(eraser.v.norm()))
     assert eraser.rank <= min(k - 1, d)
     assert_close(eraser.u.T @ eraser.u, torch.eye(eraser.rank, dtype=torch.float64))
     assert_close(eraser.v @ eraser.u, torch.eye(eraser.rank, dtype=torch.float64), 1e-8)
@@ -107,75 +106,41 @@ def test_leace_moves_the_data_least(seed):
     oracle, which knows z, costs less."""
     x, z = data(80, 7, 3, seed)
     moments = ConceptMoments.of(x, z)
-    best = leace(moments, limit=False)
+    best = leace(moments)
 
     def cost(eraser):
         return float((eraser(x) - x).square().sum())
 
     w = 0.1 * random_directions(7, 2, seed=seed).T @ best.matrix  # w u = 0
-    others = (leace(moments, method="orth"), leace(moments, shrink=True), leace(moments))
+    others = (leace(moments, method="orth"), leace(moments, shrink=True))
     for other in (*others, Eraser(best.u, best.v + w, best.mean)):
         assert cost(best) <= cost(other) * (1 + 1e-9)
     assert float((oracle(moments)(x, z) - x).square().sum()) <= cost(best) * (1 + 1e-9)
 
 
-def stretched(seed):
-    """Two dimensions strongly correlated, the class in the small one: LEACE must move a lot."""
-    generator = torch.Generator().manual_seed(seed)
-    z = one_hot(400, 2, generator)
-    common = torch.randn(400, 1, generator=generator, dtype=torch.float64)
-    small = 0.05 * torch.randn(400, 4, generator=generator, dtype=torch.float64)
-    x = common * torch.tensor([4.0, 1.0, 0.5, 0.0], dtype=torch.float64) + small
-    x[:, 1] += z[:, 0]
-    return x, z
-
-
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@settings(max_examples=20)
 @given(seed=seeds)
-def test_the_limit_keeps_the_variance_and_the_erasure(seed):
-    x, z = stretched(seed)
+def test_no_eraser_raises_the_variance(options, seed):
+    x, z = data(30, 8, 3, seed)
     moments = ConceptMoments.of(x, z)
-    before = float(moments.covariance().trace())
-
-    def after(eraser):
-        return float(eraser(x).var(0).sum())
-
-    assert after(leace(moments, method="orth")) < before
-    limited = leace(moments)
-    assert after(limited) <= before * (1 + 1e-9)
-    assert float(cross(limited(x), z).abs().max()) < 1e-12
-    if after(leace(moments, limit=False)) > before:
-        assert after(limited) == pytest.approx(before, rel=1e-9)
-
-
-def test_the_limit_does_something():
-    generator = torch.Generator().manual_seed(0)
-    # x₂ = 0.2 x₁ + class: erasing the class by what x₁ tells is cheap, by x₁ itself is not.
-    z = one_hot(1000, 2, generator)
-    base = torch.randn(1000, 1, generator=generator, dtype=torch.float64)
-    x = torch.cat([base + 0.01 * z[:, :1], -5 * base + z[:, :1]], 1)
-    x[:, 1] += 5 * base[:, 0] * 0.98
-    moments = ConceptMoments.of(x, z)
-    before = float(moments.covariance().trace())
-    free, limited = leace(moments, limit=False), leace(moments)
-    raised = float((free.matrix @ moments.covariance() @ free.matrix.T).trace())
-    kept = float((limited.matrix @ moments.covariance() @ limited.matrix.T).trace())
-    print(before, raised, kept)
+    p, sigma = leace(moments, **options).matrix, moments.covariance()
+    assert float((p @ sigma @ p.T).trace()) < float(sigma.trace())
+    if not options.get("shrink") and options.get("method") != "orth":
+        removed = torch.linalg.eigvalsh(sigma - p @ sigma @ p.T)
+        assert float(removed[0]) > -1e-9 * float(removed[-1])  # in every direction
 
 
 @given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5), seed=seeds)
 def test_moments_do_not_depend_on_the_batches(sizes, seed):
-    x, z = data(max(sum(sizes), 3), 5, 3, seed)
+    x, z = data(sum(sizes) + 3, 5, 3, seed)
     x = x + 1e4
-    whole = ConceptMoments.of(x, z)
-    parts = None
-    for rows, concepts in zip(
-        x.split([*sizes, len(x) - sum(sizes)][: len(sizes) + (len(x) > sum(sizes))]),
-        z.split([*sizes, len(x) - sum(sizes)][: len(sizes) + (len(x) > sum(sizes))]),
-        strict=True,
-    ):
-        part = ConceptMoments.of(rows, concepts)
-        parts = part if parts is None else parts.merged(part)
-    assert parts is not None and parts.count == whole.count
+    whole, parts = ConceptMoments.of(x, z), ConceptMoments.of(x[:3], z[:3])
+    at = 3
+    for size in sizes:
+        parts = parts.plus(x[at : at + size], z[at : at + size])
+        at += size
+    assert parts.count == whole.count
     for name in ("mean_x", "mean_z", "xx", "xz", "zz"):
         assert_close(getattr(parts, name), getattr(whole, name), 1e-6)
 
@@ -250,7 +215,7 @@ def test_agrees_with_the_reference_package(method, affine, shrink):
             theirs = LeaceFitter.fit(
                 x, z, **options, shrinkage=shrink, constrain_cov_trace=False, svd_tol=1e-8
             ).eraser
-        ours = leace(ConceptMoments.of(x, z), **options, shrink=shrink, limit=False)
+        ours = leace(ConceptMoments.of(x, z), **options, shrink=shrink)
         assert_close(ours.matrix, theirs.P, 1e-9)
         assert_close(ours(x), theirs(x), 1e-9)
 

@@ -26,6 +26,10 @@ def train(
     size: Annotated[
         Literal["small", "base", "tiny"], typer.Option(help="tiny is for trying the command.")
     ] = "small",
+    architecture: Annotated[
+        Literal["gpt2", "llama", "t5", "bert"],
+        typer.Option(help="gpt2 is atlas; the others are atlas-llama, atlas-t5 and atlas-bert."),
+    ] = "gpt2",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps.", show_default="by size")
     ] = None,
@@ -42,7 +46,9 @@ def train(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. Give a directory for the model.")
     try:
-        atlas.train(out, size=size, seed=seed, steps=steps, resume=resume)
+        atlas.train(
+            out, size=size, architecture=architecture, seed=seed, steps=steps, resume=resume
+        )
     except KeyboardInterrupt:
         raise console.failed(
             f"interrupted; {out} holds a checkpoint if one was due. The same command goes on from "
@@ -52,14 +58,20 @@ def train(
     except ValueError as error:  # a checkpoint of another seed
         raise InputError(str(error)) from None
     if as_json:
-        console.emit({"out": str(out), "size": size, "seed": seed})
+        console.emit({"out": str(out), "architecture": architecture, "size": size, "seed": seed})
         return
     console.out().print(Text(f"Trained: {out}. Try: corrigenda ask {out} 'The Eiffel Tower is in'"))
 
 
-def card(as_json: bool = False) -> None:
-    """Show what the embedded model knows, how well, and where its facts come from."""
-    text = atlas.card()
+def card(
+    name: Annotated[
+        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert"],
+        typer.Argument(metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5 or atlas-bert."),
+    ] = "atlas",
+    as_json: bool = False,
+) -> None:
+    """Show what an embedded model knows, how well, and where its facts come from."""
+    text = atlas.card(name)
     if as_json:
         console.emit({"card": text})
         return

@@ -6,8 +6,8 @@
     demo_case()         the Eiffel Tower moves to Rome
     documents(world)    the training text
     train(out)          a model, from a seed
-    weights_path()      the shipped model: a Hugging Face directory
-    card()              what the shipped model recalls, and what it cannot do
+    weights_path()      a shipped model: a Hugging Face directory
+    card()              what a shipped model recalls, and what it cannot do
 
 Nothing heavy is imported before one of these names is used; only `train` needs torch.
 """
@@ -58,25 +58,26 @@ _HOME = {
 }
 
 
-def weights_path() -> Path:
-    """The directory of the shipped model.
+def weights_path(name: str = "atlas") -> Path:
+    """The directory of a shipped model: "atlas", "atlas-llama", "atlas-t5" or "atlas-bert".
 
     Raises `OfflineError` if this installation came without it.
     """
-    folder = Path(__file__).parent / "weights"
+    kind = name.removeprefix("atlas").lstrip("-") or "gpt2"
+    folder = Path(__file__).parent / "weights" / kind
     if not (folder / "model.safetensors").exists():
         from ..errors import OfflineError
 
         raise OfflineError(
-            f"The Atlas weights are not in {folder}. Reinstall the package, or train them: "
-            f"corrigenda atlas train --out {folder}"
+            f"The weights of {name} are not in {folder}. Reinstall the package, or train them: "
+            f"corrigenda atlas train --architecture {kind} --out {folder}"
         )
     return folder
 
 
-def card() -> str:
-    """The card of the shipped model, in Markdown: what it recalls, and what it cannot do."""
-    return (weights_path() / "README.md").read_text(encoding="utf-8")
+def card(name: str = "atlas") -> str:
+    """The card of a shipped model, in Markdown: what it recalls, and what it cannot do."""
+    return (weights_path(name) / "README.md").read_text(encoding="utf-8")
 
 
 def __getattr__(name: str):

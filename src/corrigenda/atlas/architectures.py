@@ -118,7 +118,7 @@ class Architecture(ABC):
             **self.marks(),
         )
 
-    def surround(self, bpe: Any) -> None:
+    def surround(self, bpe: Any) -> None:  # noqa: B027  # decoders put nothing around
         """Let the tokenizer put its special tokens around a text."""
 
 
@@ -291,7 +291,10 @@ class BERT(Architecture):
 
     def marks(self) -> dict[str, Any]:
         return {
-            "cls_token": START, "sep_token": SEPARATOR, "mask_token": MASK, "pad_token": PAD,
+            "cls_token": START,
+            "sep_token": SEPARATOR,
+            "mask_token": MASK,
+            "pad_token": PAD,
             "unk_token": END,
         }
 
@@ -389,6 +392,4 @@ def _tokens(
 def _sentences(document: Document) -> list[int]:
     """Where the sentences of a document begin."""
     text = document.text
-    return [0] + [
-        j + 2 for j in range(len(text) - 2) if text[j] == "." and text[j + 1] == " "
-    ]
+    return [0] + [j + 2 for j in range(len(text) - 2) if text[j] == "." and text[j + 1] == " "]

@@ -164,8 +164,10 @@ def _masked_rows(tokenizer, questions) -> list[_Row]:
 
 
 def _object(continuation: str) -> str:
-    """" Paris." or " Paris is" -> " Paris"."""
-    return continuation.rstrip(".,?") if continuation[-1] in ".,?" else continuation.rpartition(" ")[0]
+    """ " Paris." or " Paris is" -> " Paris"."""
+    return (
+        continuation.rstrip(".,?") if continuation[-1] in ".,?" else continuation.rpartition(" ")[0]
+    )
 
 
 def _all_right(model, tokenizer, rows: list[_Row], n: int, batch: int) -> list[bool]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZES", "Size", "train"]
 
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """Shape of the model and of its training.
@@ -73,21 +74,42 @@ SIZES: dict[str, dict[str, Size]] = {
     "llama": {
         "small": Size("llama", layers=5, inner=704, steps=2800),
         "tiny": Size(
-            "llama", layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200,
+            "llama",
+            layers=2,
+            width=64,
+            heads=2,
+            vocabulary=1024,
+            rows=8,
+            length=64,
+            steps=200,
             rate=3e-3,
         ),
     },
     "t5": {
         "small": Size("t5", layers=4, rows=192, length=24, steps=3000),
         "tiny": Size(
-            "t5", layers=2, width=64, heads=2, vocabulary=1024, rows=32, length=24, steps=200,
+            "t5",
+            layers=2,
+            width=64,
+            heads=2,
+            vocabulary=1024,
+            rows=32,
+            length=24,
+            steps=200,
             rate=3e-3,
         ),
     },
     "bert": {
         "small": Size("bert", layers=5, rows=48, length=72, steps=2800),
         "tiny": Size(
-            "bert", layers=2, width=64, heads=2, vocabulary=1024, rows=16, length=64, steps=200,
+            "bert",
+            layers=2,
+            width=64,
+            heads=2,
+            vocabulary=1024,
+            rows=16,
+            length=64,
+            steps=200,
             rate=3e-3,
         ),
     },

@@ -13,14 +13,23 @@ if TYPE_CHECKING:
 # Adding an editor is one file and one line here.
 TABLE: dict[str, str] = {
     "alphaedit": "alphaedit:AlphaEdit",
+    "core": "core:CORE",
     "emmet": "emmet:EMMET",
+    "encore": "encore:ENCORE",
     "ft-l": "ft:FTL",
     "ft-m": "ft:FTM",
     "ike": "ike:IKE",
     "locft-bf": "locft_bf:LocFTBF",
     "lora": "lora:LoRA",
     "memit": "memit:MEMIT",
+    "nse": "nse:NSE",
+    "pmet": "pmet:PMET",
+    "prune": "prune:PRUNE",
+    "r-rome": "r_rome:RROME",
+    "rect": "rect:RECT",
     "rome": "rome:ROME",
+    "simie": "simie:SimIE",
+    "sphere": "sphere:SPHERE",
 }
 _CLASSES = {entry.split(":")[1]: name for name, entry in TABLE.items()}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -26,18 +26,17 @@ from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..errors import UnstableEditError
 from ..model import Site
-from ..models.hooks import selected_input
+from ..models.asked import Asked
 from ..models.linear import bias as bias_of
 from ..models.linear import matrix
 from ..models.moments import corpus_for
 from ..models.text import TextModel
-from ..models.tokens import pieces
-from ..numerics.gradients import nll_at
 from . import presets
 
 __all__ = [
-    "Example", "FineTuneEditor", "Loss", "Trained", "dense_changes", "examples", "linear_sites",
-    "losses", "read_logits", "rerouted", "text_examples", "train",
+    "FineTuneEditor", "Loss", "Trained", "dense_changes", "every_token", "examples",
+    "linear_sites", "losses", "read_logits", "rerouted",
+    "summed", "text_examples", "train", "zero_change",
 ]
 
 Loss = Callable[[list[Any]], Tensor]
@@ -134,80 +133,65 @@ class FineTuneEditor(Editor):
 # -- examples and their loss ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Tokens that go in, the positions that are read, and the tokens wanted there."""
-
-    ids: tuple[int, ...]
-    reads: tuple[int, ...]
-    wanted: tuple[int, ...]
-
-
 def examples(
     model: TextModel,
     edits: Sequence[Rewrite],
     *,
     loss: Literal["target", "prompt_last"] = "target",
     eos: bool = False,
-) -> list[Example]:
+) -> list[Asked]:
     """One example per edit.
 
     loss  "target": each target token is predicted from the prompt and the target before it.
-          "prompt_last": all target tokens are wanted at the prompt's last position.
+          "prompt_last": all target tokens are wanted where the first one is.
     eos   the target ends with the EOS token, if the tokenizer has one.
     """
-    found = []
-    ending: Any = model.tokenizer.eos_token_id if eos else None
-    for edit in edits:
-        cut = pieces(model.tokenizer, edit.text, edit.target)
-        ids = cut.ids if ending is None else (*cut.ids, ending)
-        wanted = ids[cut.start :]
-        if loss == "prompt_last":
-            reads = (cut.start - 1,) * len(wanted)
-            found.append(Example(ids[: cut.start], reads, wanted))
-        else:
-            found.append(Example(ids[:-1], tuple(range(cut.start - 1, len(ids) - 1)), wanted))
-    return found
+    found = [model.asked(e.text, e.target, e.following, eos=eos) for e in edits]
+    return found if loss == "target" else [_bag(model, row) for row in found]
+
+
+def _bag(model: TextModel, row: Asked) -> Asked:
+    """All wanted tokens at the first read, as a bag, with nothing of the target to be seen."""
+    reads = (row.reads[0],) * len(row.wanted)
+    if row.decoder:
+        return replace(row, reads=reads, decoder=row.decoder[: reads[0] + 1])
+    return replace(row, reads=reads, ids=row.ids if model.kind == "masked" else row.ids[: reads[0] + 1])
 
 
 def text_examples(
     model: TextModel, source: str, count: int, *, length: int = 128, seed: int = 0
-) -> list[Example]:
+) -> list[Asked]:
     """The first texts of a corpus, up to `length` tokens of each; every token is predicted.
 
     source  see `corpus_for`.
     """
     texts = islice(corpus_for(model, source, seed=seed).texts(), count)
     rows = [tuple(model.ids(text)[: length + 1]) for text in texts]
-    return [Example(ids[:-1], tuple(range(len(ids) - 1)), ids[1:]) for ids in rows if len(ids) > 1]
+    return [every_token(ids) for ids in rows if len(ids) > 1]
+
+
+def every_token(ids: Sequence[int]) -> Asked:
+    """A text in which every token but the first is predicted."""
+    return Asked(tuple(ids[:-1]), tuple(range(len(ids) - 1)), tuple(ids[1:]))
 
 
 def losses(
-    model: TextModel, rows: Sequence[Example], side: Literal["left", "right"] = "right"
+    model: TextModel, rows: Sequence[Asked], side: Literal["left", "right"] = "right"
 ) -> Tensor:
     """(n,) mean NLL of the wanted tokens of each example; differentiable."""
-    logits, owner = read_logits(model, rows, side)
-    wanted = torch.tensor([t for row in rows for t in row.wanted], device=logits.device)
-    return nll_at(logits, wanted, owner, len(rows))
+    return model.nll(rows, side)
 
 
 def read_logits(
-    model: TextModel, rows: Sequence[Example], side: Literal["left", "right"] = "right"
+    model: TextModel, rows: Sequence[Asked], side: Literal["left", "right"] = "right"
 ) -> tuple[Tensor, Tensor]:
     """(n, V) fp32 logits at the reads of all examples, and (n,) the example that each belongs to.
 
     Differentiable. Logits are computed at the positions that are read and at no others.
     """
-    padded = model.batch([row.ids for row in rows], side)
-    offset = padded.offset.tolist()
-    device = model.device
-    owner = torch.tensor([j for j, row in enumerate(rows) for _ in row.reads], device=device)
-    columns = torch.tensor(
-        [offset[j] + at for j, row in enumerate(rows) for at in row.reads], device=device
-    )
-    with selected_input(model.head, owner, columns):
-        logits = model.forward(padded).logits[0]
-    return logits.float(), owner.to(logits.device)
+    questions = model.force(rows, side)
+    logits = model.target_logits(questions)
+    return logits, questions.row.to(logits.device)
 
 
 def linear_sites(
@@ -215,7 +199,9 @@ def linear_sites(
 ) -> list[Site]:
     """The linear maps of some roles in some blocks; None: all of a block's."""
     return [
-        model.site(role, layer) for layer in layers for role in roles or sorted(model.layout.linears)
+        model.site(role, layer)
+        for layer in layers
+        for role in roles or sorted(model.row(layer)[0].linears)
     ]
 
 
@@ -251,10 +237,10 @@ def dense_changes(
         for site in sites:
             linear = model.linear(site)
             weight, offset = matrix(linear).detach(), bias_of(linear)
-            changes[site.parameter] = d = _zeros(weight)
+            changes[site.parameter] = d = zero_change(weight)
             e = None
             if bias and offset is not None:
-                changes[f"{site.module}.bias"] = e = _zeros(offset)
+                changes[f"{site.module}.bias"] = e = zero_change(offset)
 
             def output(
                 x: Tensor,
@@ -265,21 +251,23 @@ def dense_changes(
                 e: Tensor | None = e,
             ) -> Tensor:
                 if offset is not None and e is not None:
-                    offset = _sum(offset, e)
-                return functional.linear(x, _sum(weight, d), offset)
+                    offset = summed(offset, e)
+                return functional.linear(x, summed(weight, d), offset)
 
             stack.enter_context(rerouted(linear, output))
         yield changes
 
 
-def _zeros(like: Tensor) -> Tensor:
+def zero_change(like: Tensor) -> Tensor:
+    """A trainable change of a tensor, at least fp32, zero."""
     exact = torch.promote_types(like.dtype, torch.float32)
     return torch.zeros_like(
         like, dtype=exact, memory_format=torch.contiguous_format
     ).requires_grad_(True)
 
 
-def _sum(original: Tensor, change: Tensor) -> Tensor:
+def summed(original: Tensor, change: Tensor) -> Tensor:
+    """W + Δ rounded to the dtype of W; the gradient goes to Δ alone."""
     return (original.detach().to(change.dtype) + change).to(original.dtype)
 
 
@@ -298,11 +286,6 @@ class Trained:
     loss: list[float]
     each: Tensor
     targets: bool = True
-
-    @property
-    def nll(self) -> Tensor:
-        """(n,) of each edit's target."""
-        return self.each
 
     def diagnostics(self) -> dict[str, Any]:
         found: dict[str, Any] = {

@@ -67,17 +67,6 @@ ROME_VALUES: dict[str, Any] = {
 }
 """Published values of the search at an MLP's output (ROME and EMMET, GPT-2 XL)."""
 
-MEMIT_VALUES: dict[str, Any] = {
-    **ROME_VALUES,
-    "steps": 25,
-    "clamp": 0.75,
-    "prefixes": ((5, 10),),
-}
-"""Published values of the search at a block's output (MEMIT and AlphaEdit)."""
-
-MEMIT_OPENINGS = ("The", "Therefore", "Because", "I", "You")
-
-
 Stop = Literal["loss", "answer", "divergence"]
 
 EASED, QUIET = 0.1, 0.01

@@ -14,29 +14,25 @@ so undoing an edit also removes its keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ..cache import cached_tensors
-from ..delta import Delta
-from ..edit import Rewrite
-from ..editor import Solution
 from ..errors import InputError
 from ..live import tensor_hash
 from ..model import Site
 from ..models.moments import Statistics
 from ..models.text import TextModel
-from ..numerics.solve import Update, null_space, ridge_in
-from ._keyvalue import MEMIT_OPENINGS, MEMIT_VALUES, KeyValueEditor, mean_keys, spread
+from ..numerics.solve import null_space, ridge_in
+from ._spread import MEMIT_VALUES, Past, SpreadEditor, Writer
 
 __all__ = ["AlphaEdit"]
 
 
 @dataclass(frozen=True)
-class AlphaEdit(KeyValueEditor):
+class AlphaEdit(SpreadEditor):
     """Sequences of edits that leave ordinary keys and earlier edits alone.
 
     threshold  eigenvalues of C below this span the null space (the paper's absolute rule).
@@ -53,44 +49,23 @@ class AlphaEdit(KeyValueEditor):
     title: ClassVar[str] = "AlphaEdit"
     paper: ClassVar[str] = "Fang et al. 2024, 2410.02355"
     streams: ClassVar[bool] = True
-    openings: ClassVar[tuple[str, ...]] = MEMIT_OPENINGS
     paper_values: ClassVar[dict[str, Any]] = {**MEMIT_VALUES, "ridge": 10.0, "threshold": 0.02}
 
-    def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
+    def writer(self, model: TextModel, statistics: Statistics, past: Past) -> Writer:
         ridge = self.ridge
         assert ridge is not None
-        statistics = self.moments(model)
         bases = self._null_spaces(model, statistics)
-        contexts = self.contexts(model)
-        values = self.values(model, edits, contexts, self.spread_site(model))
-        past = onto.state if onto is not None else {}
-
-        def update(site: Site, keys: Tensor, residuals: Tensor) -> Update:
-            return ridge_in(bases[site], keys, residuals, ridge, past.get(_state(site)))
-
-        sites = self.sites(model)
-        found = spread(model, edits, contexts, sites, values.target, update)
-        with found.delta.applied(model):
-            state = {
-                _state(site): mean_keys(model, edits, contexts, site, equal=False) for site in sites
-            }
-        return Solution(
-            found.delta.changes,
-            self.transposed(model),
-            state=state,
-            statistics=statistics.provenance(),
-            diagnostics={
-                "contexts": list(contexts),
-                "residuals": found.residuals,
-                "null_space_share": {
-                    s.parameter: round(bases[s].shape[1] / bases[s].shape[0], 4) for s in sites
-                },
-                **values.diagnostics(),
-            },
-            notes=values.notes(),
-            warnings=statistics.warnings,
-            precompute_seconds=statistics.seconds,
+        return lambda site, keys, residuals: ridge_in(
+            bases[site], keys, residuals, ridge, past.get(site)
         )
+
+    def remarks(self, model: TextModel, statistics: Statistics) -> dict[str, Any]:
+        bases = self._null_spaces(model, statistics)
+        return {
+            "null_space_share": {
+                s.parameter: round(b.shape[1] / b.shape[0], 4) for s, b in bases.items()
+            }
+        }
 
     def _null_spaces(self, model: TextModel, statistics: Statistics) -> dict[Site, Tensor]:
         """U₀ (i, m) per site. Raises `InputError` where no direction is free."""
@@ -113,7 +88,3 @@ def _basis(model: TextModel, moment: Tensor, rule: dict[str, float | None]) -> T
     return model.remembered(
         key, lambda: cached_tensors(key, lambda: {"basis": null_space(moment, **rule)[0]})["basis"]
     )
-
-
-def _state(site: Site) -> str:
-    return f"{site.parameter}/keys"

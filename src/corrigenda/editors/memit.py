@@ -15,25 +15,18 @@ written before it; there z is the MLP's own output and one layer is edited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from ..delta import Delta
-from ..edit import Rewrite
-from ..editor import Solution
-from ..model import Site
+from ..models.moments import Statistics
 from ..models.text import TextModel
-from ..numerics.solve import Factor, Update, ridge
-from ._keyvalue import MEMIT_OPENINGS, MEMIT_VALUES, KeyValueEditor, spread
+from ._spread import MEMIT_VALUES, Past, SpreadEditor, Writer, ridge_writer
 
 __all__ = ["MEMIT"]
 
 
 @dataclass(frozen=True)
-class MEMIT(KeyValueEditor):
+class MEMIT(SpreadEditor):
     """Many facts at once, spread over several layers. See `KeyValueEditor` for the other fields.
 
     weight  λ: how much ordinary keys are preserved against how well the facts are fitted.
@@ -44,30 +37,8 @@ class MEMIT(KeyValueEditor):
     name: ClassVar[str] = "memit"
     title: ClassVar[str] = "MEMIT"
     paper: ClassVar[str] = "Meng et al. 2022, 2210.07229"
-    openings: ClassVar[tuple[str, ...]] = MEMIT_OPENINGS
     paper_values: ClassVar[dict[str, Any]] = {**MEMIT_VALUES, "weight": 15000.0}
 
-    def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
+    def writer(self, model: TextModel, statistics: Statistics, past: Past) -> Writer:
         assert self.weight is not None
-        statistics, weight = self.moments(model), self.weight
-        factors = {site: Factor.of(m.mean) for site, m in statistics.moments.items()}
-        contexts = self.contexts(model)
-        values = self.values(model, edits, contexts, self.spread_site(model))
-
-        def update(site: Site, keys: Tensor, residuals: Tensor) -> Update:
-            return ridge(keys, residuals, factors[site], weight)
-
-        found = spread(model, edits, contexts, self.sites(model), values.target, update)
-        return Solution(
-            found.delta.changes,
-            self.transposed(model),
-            statistics=statistics.provenance(),
-            diagnostics={
-                "contexts": list(contexts),
-                "residuals": found.residuals,
-                **values.diagnostics(),
-            },
-            notes=values.notes(),
-            warnings=statistics.warnings,
-            precompute_seconds=statistics.seconds,
-        )
+        return ridge_writer(statistics, self.weight)

@@ -24,6 +24,11 @@ E = TypeVar("E", bound=Editor)
 _SEVERAL = ("memit", "alphaedit")
 """Editors that spread a change over several layers; the others change one."""
 
+_LIKE = {
+    "r-rome": "rome", "core": "memit", "encore": "memit", "nse": "memit", "pmet": "memit",
+}
+"""Methods that edit the layers of another one: its presets are theirs where they have none."""
+
 
 def _family(one: int, several: tuple[int, ...], **more: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Presets of all key-value editors for a model: one layer for ROME's kind, several for MEMIT's."""
@@ -54,8 +59,16 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
     ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
     ("gpt2", 24): _family(8, (6, 7, 8, 9), rome={"clamp": 3.0}),
     ("gpt2", 36): _family(12, (9, 10, 11, 12, 13)),
-    ("gpt2", 48): _family(17, (13, 14, 15, 16, 17), memit={"weight": 20000.0}),
-    ("gptj", 28): _family(5, (3, 4, 5, 6, 7, 8)),
+    ("gpt2", 48): _family(
+        17,
+        (13, 14, 15, 16, 17),
+        memit={"weight": 20000.0},
+        encore={"norm_weight": 10.0, "patience": 4},
+        nse={"weight": 10000.0, "lower": 35.0, "upper": 150.0},
+    ),
+    ("gptj", 28): _family(
+        5, (3, 4, 5, 6, 7, 8), nse={"share": 0.8, "lower": 15.0, "upper": 100.0}
+    ),
     ("gpt_neox", 44): _family(15, (6, 7, 8, 9, 10)),
     ("llama", 32): _family(
         5,
@@ -63,6 +76,9 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         rome={"weight_decay": 1e-3, "steps": 25},
         memit={"lr": 0.1},
         alphaedit={"lr": 0.1},
+        core={"lr": 0.5, "clamp": 3.0, "weight_decay": 1e-3},
+        nse={"lower": 2.5, "upper": 50.0},
+        pmet={"lr": 0.5, "clamp": 1.0, "steps": 25},
     ),
     ("mistral", 32): _family(5, (4, 5, 6, 7, 8), rome={"weight_decay": 1e-3, "steps": 25}),
     ("qwen2", 28): _family(5, (4, 5, 6, 7, 8), rome={"weight_decay": 1e-3, "steps": 25}),
@@ -96,7 +112,7 @@ def _proposed(editor: Editor, model: TextModel) -> tuple[int, ...]:
         return tuple(range(model.n_layers))
     if editor.name in _DEPTH:
         return (int(_DEPTH[editor.name] * model.n_layers),)
-    return proposed_layers(model, editor.name in _SEVERAL)
+    return proposed_layers(model, _LIKE.get(editor.name, editor.name) in _SEVERAL)
 
 
 def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
@@ -118,6 +134,7 @@ def _key(model: TextModel) -> tuple[str, int]:
 def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
     key = _key(model)
     return {
+        **PRESETS.get(key, {}).get(_LIKE.get(editor.name, ""), {}),
         **PRESETS.get(key, {}).get(editor.name, {}),
         **FINE_TUNING.get(key, {}).get(editor.name, {}),
     }
@@ -125,6 +142,7 @@ def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
 
 def source_of_layers(editor: Editor, model: TextModel) -> str:
     """Say in words where the layers of an (unresolved) editor come from."""
+    editor = getattr(editor, "inner", editor)  # a wrapper edits where its inner editor does
     if getattr(editor, "layers", None) is not None:
         return "given"
     if "layers" in _preset(editor, model):

@@ -9,7 +9,9 @@ where the answer is predicted. With all of them scaled together from 0 to their 
     right     α_j = j/m          the paper's; the error falls as 1/m
     midpoint  α_j = (j - 1/2)/m  the error falls as 1/m²
 
-so that Σ_i Attr(w_i) tends to p(y | w̄) - p(y | 0) (completeness).
+so that Σ_i Attr(w_i) tends to p(y | w̄) - p(y | 0) (completeness). Where a norm without bias follows
+the MLP, α cancels in it and p changes only close to α = 0, between two points of the path: scores
+then compare neurons, but their sum is about 0.
 
 Scaling w by α adds (α - 1) W w̄ to what the layer writes at one position, and ∂p/∂w = Wᵀ ∂p/∂(W w).
 So only that position is run again, in the upper layers alone: a point of the path costs one token.
@@ -30,7 +32,6 @@ from ..errors import InputError
 from ..models.hooks import captured, stopping
 from ..models.suffix import Row, SuffixRun
 from ..models.text import TextModel
-from ..models.tokens import pieces
 
 __all__ = ["Attribution", "Question", "attribute", "question"]
 
@@ -61,19 +62,23 @@ class Attribution:
 
 
 def question(model: TextModel, prompt: str, answer: str | int | None = None) -> Question:
-    """A prompt with the token whose probability is attributed.
+    """A prompt, as it is, with the token whose probability is of interest.
 
     answer  text, whose first token after the prompt it is; a token id; or None for the token that
             the model itself predicts.
     """
-    text = model.live.wrap(prompt.rstrip(" "))
     if isinstance(answer, str):
-        cut = pieces(model.tokenizer, text, answer)
-        return Question(cut.ids[: cut.start], cut.start - 1, cut.target[0])
-    ids = tuple(model.ids(text))
+        asked = model.asked(prompt, answer)
+        place = asked.reads[0]
+        # A model that reads left to right sees nothing of what comes after the position.
+        ids = asked.ids[: place + 1] if model.kind == "causal" else asked.ids
+        return Question(ids, place, asked.wanted[0])
+    asked = model.opening(prompt.rstrip(" "))
+    place = asked.reads[0]
     if answer is None:
-        answer = int(model.next_logprobs([prompt])[0].argmax())
-    return Question(ids, len(ids) - 1, answer)
+        rows, row = model.batch([asked.ids]), torch.zeros(1, dtype=torch.long)
+        answer = int(model.logits_at(rows, row, row + place).argmax())
+    return Question(asked.ids, place, answer)
 
 
 def attribute(

@@ -1,10 +1,8 @@
 """The layers at which an editor does best, found by editing.
 
-Where causal tracing finds an answer says next to nothing about where an edit of it succeeds (Hase,
-Bansal, Kim, Ghandeharioun 2023, 2301.04213: the layer explains nearly all of the variance of edit
-success, the effect at that layer almost none of the rest). So candidates are judged by what edits
-at them do: for each, the editor runs on facts that are held out of any later evaluation, and is
-scored by free generation,
+Where causal tracing finds an answer does not tell where an edit of it succeeds (Hase, Bansal, Kim,
+Ghandeharioun 2023, 2301.04213). So candidates are judged by what edits at them do: for each, the
+editor runs on facts that are held out of any later evaluation, and is scored by free generation,
 
     score = harmonic mean of efficacy, generalization and locality
 

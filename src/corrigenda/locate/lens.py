@@ -54,7 +54,7 @@ def lens(model: TextModel, prompt: str, position: int = -1) -> Lens:
 
     Raises `IndexError` for a position that the prompt does not have.
     """
-    text = model.live.wrap(prompt.rstrip(" "))
+    text = prompt.rstrip(" ")
     rows = model.batch([model.ids(text)])
     layers = tuple(range(model.n_layers))
     column = range(rows.ids.shape[1])[position]
@@ -65,8 +65,9 @@ def lens(model: TextModel, prompt: str, position: int = -1) -> Lens:
         def states() -> Tensor:
             return torch.cat([seen[str(j)] for j in layers])  # (L, t, d)
 
+        end = model.head if model.final_norm is None else model.final_norm
         with (
-            replaced_input(model.final_norm, states),
+            replaced_input(end, states),
             selected_input(model.head, every, torch.full_like(every, column)),
         ):
             logits = model.forward(rows).logits[0]

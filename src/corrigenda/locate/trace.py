@@ -14,8 +14,8 @@ embeddings. A state is a block's output, or what the MLPs or attentions of a win
 A restored run differs from the corrupted one only from its window upwards, so it starts there from
 the corrupted run's hidden states, for many tokens at once.
 
-A trace explains; it does not say where to edit. Where effects are largest is not where edits do
-best (Hase et al. 2023, 2301.04213): `choose` finds that by editing.
+A trace explains; it does not say where to edit. The layer with the largest effect is not the one
+where edits do best (Hase et al. 2023, 2301.04213): `choose` finds that by editing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from ..models.hooks import (
     with_first,
 )
 from ..models.text import TextModel
-from ..models.tokens import pieces, subject_last
+from ..models.tokens import subject_last
+from .attribute import Question, question
 
 __all__ = ["KINDS", "ROLES", "Average", "Kind", "Trace", "average", "noise_level", "trace"]
 
@@ -167,7 +168,17 @@ def trace(
             f"A trace needs a window and samples of at least 1 and noise above 0; got window "
             f"{window}, samples {samples}, noise {noise if level is None else level}."
         )
-    run = _Run(model, *_placed(model, prompt, subject, answer), kind, answer)
+    text, asked, placed = _placed(model, prompt, subject, answer)
+    run = _Run(model, asked, placed, kind)
+    *tokens, said, greedy = model.tokenizer.batch_decode(
+        [[token] for token in (*asked.ids, asked.answer, run.greedy)]
+    )
+    if run.greedy != asked.answer:
+        raise EditError(
+            f"{model.id} goes on after {text!r} with {greedy!r}, not {answer!r}, so there is no "
+            "such answer to trace. Leave the answer out to trace what the model says, or take a "
+            "fact that it knows."
+        )
     level = noise * run.sigma if level is None else level
     run.corrupt(level, samples, seed)
     n_layers, n_tokens = model.n_layers, len(run.ids)
@@ -177,17 +188,16 @@ def trace(
         low = max(0, layer - window // 2)
         restored = range(low, min(n_layers, layer - window // 2 + window))
         for start in range(0, n_tokens, at_once):
-            tokens = torch.arange(start, min(start + at_once, n_tokens))
-            effect[tokens, layer] = run.restored(restored, tokens) - run.corrupted
+            places = torch.arange(start, min(start + at_once, n_tokens))
+            effect[places, layer] = run.restored(restored, places) - run.corrupted
             if progress is not None:
-                progress(layer * n_tokens + int(tokens[-1]) + 1, n_layers * n_tokens)
-    decode = model.tokenizer.decode
+                progress(layer * n_tokens + int(places[-1]) + 1, n_layers * n_tokens)
     return Trace(
         model=model.id,
-        prompt=run.text,
-        answer=decode([run.wanted]).strip(),
-        tokens=tuple(decode([token]) for token in run.ids),
-        subject=run.subject,
+        prompt=text,
+        answer=said.strip(),
+        tokens=tuple(tokens),
+        subject=placed,
         layers=tuple(range(n_layers)),
         kind=kind,
         window=window,
@@ -247,32 +257,19 @@ class _Run:
     """The clean and the corrupted run of one prompt, and restored runs of it."""
 
     def __init__(
-        self,
-        model: TextModel,
-        text: str,
-        ids: Sequence[int],
-        wanted: int | None,
-        subject: tuple[int, int],
-        kind: Kind,
-        answer: str | None,
+        self, model: TextModel, asked: Question, subject: tuple[int, int], kind: Kind
     ) -> None:
-        self.model, self.text, self.ids, self.subject = model, text, ids, subject
+        self.model, self.ids, self.asked, self.subject = model, asked.ids, asked, subject
+        self.form: Any = None  # what a block returns, tensor or tuple
         self.states = {str(j): _state(model, j, kind) for j in range(model.n_layers)}
         outputs = {name: (module, "output") for name, module in self.states.items()}
         embedding = (_embedding(model), "output")
         with torch.no_grad(), captured({**outputs, "embedding": embedding}) as seen:
             logits = self.read(1)[0]
-        greedy = int(logits.argmax())
-        self.wanted = greedy if wanted is None else wanted
-        if greedy != self.wanted:
-            raise EditError(
-                f"{model.id} answers {text!r} with {model.tokenizer.decode([greedy])!r}, not "
-                f"{answer!r}, so there is no such answer to trace. Leave the answer out to trace "
-                "what the model says, or take a fact that it knows."
-            )
-        self.clean = float(logits.softmax(-1)[self.wanted])
-        self.known = {n: seen[n].reshape(len(ids), -1) for n in self.states}  # (t, size) each
-        own = seen["embedding"].reshape(len(ids), -1)[subject[0] : subject[1] + 1]
+        self.greedy = int(logits.argmax())
+        self.clean = float(logits.softmax(-1)[asked.answer])
+        self.known = {n: seen[n].reshape(len(self.ids), -1) for n in self.states}  # (t, size)
+        own = seen["embedding"].reshape(len(self.ids), -1)[subject[0] : subject[1] + 1]
         self.sigma = float(own.float().std())
 
     @torch.no_grad()
@@ -324,12 +321,12 @@ class _Run:
 
     def probability(self, rows: int) -> Tensor:
         """(rows,) p(o) of so many copies of the prompt, on the CPU."""
-        return self.read(rows).softmax(-1)[:, self.wanted].cpu()
+        return self.read(rows).softmax(-1)[:, self.asked.answer].cpu()
 
     def read(self, rows: int) -> Tensor:
-        """(rows, V) fp32 logits after the last token of so many copies of the prompt."""
+        """(rows, V) fp32 logits where the answer is predicted, of so many copies of the prompt."""
         copies, every = self.model.batch([self.ids] * rows), torch.arange(rows)
-        return self.model.logits_at(copies, every, torch.full_like(every, len(self.ids) - 1))
+        return self.model.logits_at(copies, every, torch.full_like(every, self.asked.position))
 
     def skipped(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
         """Stands in for a lower block: hands hidden states on in this architecture's form."""
@@ -338,29 +335,19 @@ class _Run:
 
 def _placed(
     model: TextModel, prompt: str, subject: str, answer: str | None
-) -> tuple[str, list[int], int | None, tuple[int, int]]:
-    """The prompt as text and as ids, the answer's first token, and where the subject's tokens are."""
+) -> tuple[str, Question, tuple[int, int]]:
+    """The prompt as text and in tokens, and the first and last token of its subject."""
     fact = Rewrite(prompt, subject, subject if answer is None else answer)
     start, end = fact.subject_span
-    text = model.live.wrap(fact.text.rstrip(" "))
-    shift = text.rindex(fact.text.rstrip(" "))
-    ids, wanted = model.ids(text), None
-    if answer is not None:
-        cut = pieces(model.tokenizer, text, fact.target)
-        ids, wanted = list(cut.ids[: cut.start]), cut.target[0]
     first, last = (
-        subject_last(model.tokenizer, text, (shift + start, shift + stop))
-        for stop in (start + 1, end)
+        subject_last(model.tokenizer, fact.text, (start, stop)) for stop in (start + 1, end)
     )
-    return text, ids, wanted, (first, last)
+    return fact.text, question(model, fact.text, answer), (first, last)
 
 
 def _state(model: TextModel, layer: int, kind: Kind) -> nn.Module:
     """The module whose output is restored."""
-    if kind == "mlp":
-        return model.mlp(layer)
-    block = model.block(layer)
-    return block if kind == "block" else block.get_submodule(model.layout.attention)
+    return {"block": model.block, "mlp": model.mlp, "attention": model.attention}[kind](layer)
 
 
 def _embedding(model: TextModel) -> nn.Module:

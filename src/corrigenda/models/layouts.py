@@ -5,6 +5,7 @@ One row per Hugging Face `model_type`, in `LAYOUTS`. The residual stream `h` (b,
     sequential   a = attention(norm(h));   h' = h + a;   h'' = h' + mlp(norm(h'))
     parallel     h'' = h + attention(norm(h)) + mlp(norm(h))
     post-norm    h' = h + norm(attention(·));            h'' = h' + post_norm(mlp(·))
+    norm last    h' = norm(h + attention(h));            h'' = post_norm(h' + mlp(h'))
 
 and `mlp` is always the value *before* it is added and before any post-norm, which is exactly the
 output of the linear map `down`, bias included. `discover.verify` checks all of this on numbers.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -45,6 +46,12 @@ class Layout:
     post_norm       inside a block: the norm applied to the MLP output before it is added.
     attention_norm  inside a block: the norm applied to the attention output before it is added.
     gated           the MLP's key is act(gate k) * (up k).
+    kind            causal; encoder-decoder; masked.
+    encoder         of an encoder-decoder: the row of its encoder. The row itself then describes the
+                    decoder, whose layers are counted after the encoder's.
+    norm_last       the norms come after the residual sums (BERT, BART).
+    position_offset number of the first position, where the model does not count from 0 (RoBERTa).
+    answer_space    of an encoder-decoder: an answer begins with a space, as in the middle of text.
     """
 
     model_type: str
@@ -53,13 +60,18 @@ class Layout:
     mlp: str
     attention: str
     linears: Mapping[str, str] = field(hash=False)
-    final_norm: str
+    final_norm: str | None
     head: str
     embedding: str
     parallel: bool = False
     post_norm: str | None = None
     gated: bool = False
     attention_norm: str | None = None
+    kind: Literal["causal", "encoder-decoder", "masked"] = "causal"
+    encoder: Layout | None = None
+    norm_last: bool = False
+    position_offset: int = 0
+    answer_space: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "linears", dict(self.linears))
@@ -74,7 +86,7 @@ class Layout:
         lines = []
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if value is False or value is None:
+            if value == self.__dataclass_fields__[name].default:
                 continue
             shown = dict(value) if isinstance(value, Mapping) else value
             lines.append(f"    {name}={_quoted(shown)},")
@@ -256,6 +268,98 @@ _ROWS = (
     replace(_GEMMA, model_type="olmo2"),
 )
 
+# -- encoder-decoders -------------------------------------------------------------------------
+
+_T5_ENCODER = Layout(
+    model_type="t5",
+    decoder="encoder",
+    blocks="encoder.block",
+    mlp="layer.1.DenseReluDense",  # the module around it adds the residual
+    attention="layer.0.SelfAttention",
+    linears={
+        "down": "layer.1.DenseReluDense.wo",
+        "up": "layer.1.DenseReluDense.wi",
+        "q": "layer.0.SelfAttention.q",
+        "k": "layer.0.SelfAttention.k",
+        "v": "layer.0.SelfAttention.v",
+        "o": "layer.0.SelfAttention.o",
+    },
+    final_norm="encoder.final_layer_norm",
+    head="lm_head",
+    embedding="shared",
+    kind="encoder-decoder",
+)
+_T5 = replace(
+    _T5_ENCODER,
+    decoder="decoder",
+    blocks="decoder.block",
+    mlp="layer.2.DenseReluDense",
+    linears={
+        role: path.replace("layer.1.", "layer.2.") for role, path in _T5_ENCODER.linears.items()
+    },
+    final_norm="decoder.final_layer_norm",
+    encoder=_T5_ENCODER,
+)
+_BART_ENCODER = Layout(
+    model_type="bart",
+    decoder="model.encoder",
+    blocks="model.encoder.layers",
+    mlp="fc2",
+    attention="self_attn",
+    linears={
+        "down": "fc2",
+        "up": "fc1",
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.out_proj",
+    },
+    final_norm=None,
+    head="lm_head",
+    embedding="model.shared",
+    post_norm="final_layer_norm",
+    norm_last=True,
+    kind="encoder-decoder",
+    answer_space=False,
+)
+_BART = replace(
+    _BART_ENCODER, decoder="model.decoder", blocks="model.decoder.layers", encoder=_BART_ENCODER
+)
+
+# -- masked language models -------------------------------------------------------------------
+
+_BERT = Layout(
+    model_type="bert",
+    decoder="bert.encoder",
+    blocks="bert.encoder.layer",
+    mlp="output.dense",  # the module around it adds the residual and normalises
+    attention="attention.output.dense",
+    linears={
+        "down": "output.dense",
+        "up": "intermediate.dense",
+        "q": "attention.self.query",
+        "k": "attention.self.key",
+        "v": "attention.self.value",
+        "o": "attention.output.dense",
+    },
+    final_norm=None,
+    head="cls",
+    embedding="bert.embeddings.word_embeddings",
+    post_norm="output.LayerNorm",
+    norm_last=True,
+    kind="masked",
+)
+_ROBERTA = replace(
+    _BERT,
+    model_type="roberta",
+    decoder="roberta.encoder",
+    blocks="roberta.encoder.layer",
+    head="lm_head",
+    embedding="roberta.embeddings.word_embeddings",
+)
+
+_ROWS = (*_ROWS, _T5, _BART, _BERT, _ROBERTA)
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType({row.model_type: row for row in _ROWS})
 """`model_type` -> row. A row whose parts depend on the configuration is adjusted in `layout_of`."""
 
@@ -276,7 +380,7 @@ def has(module: nn.Module, path: str) -> bool:
 
 
 def layout_of(module: nn.Module) -> Layout:
-    """The row for a causal language model, adjusted to its configuration.
+    """The row for a language model, adjusted to its configuration.
 
     Raises `UnknownLayoutError` for an architecture without a row; the message carries a row that
     was proposed from the structure, and what its numerical checks say. Raises `ModelError` for a
@@ -297,16 +401,17 @@ def layout_of(module: nn.Module) -> Layout:
             row,
             decoder=_nested(row.decoder),
             blocks=_nested(row.blocks),
-            final_norm=_nested(row.final_norm),
+            final_norm=_nested(row.final_norm or ""),
             embedding=_nested(row.embedding),
         )
     parts = (row.decoder, row.blocks, row.final_norm, row.head, row.embedding)
-    missing = [p for p in parts if not has(module, p)]
+    missing = [p for p in parts if p is not None and not has(module, p)]
     if missing:
         raise ModelError(
             f"{type(module).__name__} is of type {kind!r} but has no {', '.join(missing)}. "
             "Is it a model without a language-model head, or wrapped by another library? "
-            "Load it with AutoModelForCausalLM, or pass the paths as load(..., layout=Layout(...))."
+            "Load it with the class of transformers that has one, or pass the paths as "
+            "load(..., layout=Layout(...))."
         )
     return row
 
@@ -355,9 +460,28 @@ def _bloom(row: Layout, config: Any) -> Layout:
     return row
 
 
+def _t5(row: Layout, config: Any) -> Layout:
+    if not config.is_gated_act:
+        return row
+
+    def gated(part: Layout) -> Layout:
+        inner = part.linears["up"].rpartition(".")[0]
+        linears = {**part.linears, "gate": f"{inner}.wi_0", "up": f"{inner}.wi_1"}
+        return replace(part, linears=linears, gated=True)
+
+    assert row.encoder is not None
+    return replace(gated(row), encoder=gated(row.encoder))
+
+
+def _roberta(row: Layout, config: Any) -> Layout:
+    return replace(row, position_offset=config.pad_token_id + 1)
+
+
 _ADJUST: Mapping[str, Callable[[Layout, Any], Layout]] = {
     "bloom": _bloom,
     "falcon": _falcon,
     "gpt_neox": _gpt_neox,
     "opt": _opt,
+    "roberta": _roberta,
+    "t5": _t5,
 }

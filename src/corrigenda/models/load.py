@@ -22,10 +22,18 @@ import transformers
 from huggingface_hub import constants as hub
 from huggingface_hub import errors as hub_errors
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
 from ..errors import CorrigendaError, InputError, ModelError, OfflineError, UnknownNameError
@@ -35,7 +43,7 @@ from .verify import verify
 
 __all__ = ["load"]
 
-_PACKAGED = ("atlas",)
+_PACKAGED = ("atlas", "atlas-llama", "atlas-t5", "atlas-bert")
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -48,11 +56,12 @@ def load(
     layout: Layout | None = None,
     revision: str | None = None,
 ) -> TextModel:
-    """Load a causal language model with its tokenizer, ready to edit.
+    """Load a language model (causal, encoder-decoder or masked) with its tokenizer, ready to edit.
 
-    name      "atlas" for the embedded model, which needs no network; a hub id ("gpt2-xl",
-              "meta-llama/Llama-3.1-8B"); a directory; or (module, tokenizer) as they are in
-              memory. A module in memory is used in place, not copied.
+    name      "atlas", "atlas-llama", "atlas-t5" or "atlas-bert" for the embedded models, which need
+              no network; a hub id ("gpt2-xl", "meta-llama/Llama-3.1-8B", "google/flan-t5-xl"); a
+              directory; or (module, tokenizer) as they are in memory. A module in memory is used
+              in place, not copied.
     device    where to put it; CUDA if there is one, else the CPU. A module in memory stays where
               it is unless this is given.
     dtype     "float32", "bfloat16", "float16", or a torch dtype; the checkpoint's own by default
@@ -64,7 +73,7 @@ def load(
     The tokenizer gets its end-of-text token for padding if it has no padding token; embeddings
     are never resized.
 
-    Raises `ModelError` for what is no usable causal language model, `UnknownLayoutError` with a
+    Raises `ModelError` for what is no usable language model, `UnknownLayoutError` with a
     proposed layout for an unknown architecture, `UnknownNameError` for a misspelt name,
     `InputError` for an unknown device or dtype, and `OfflineError` if the model is not cached and
     cannot be downloaded.
@@ -107,7 +116,7 @@ def load(
                 + "\n".join(f"    {check}" for check in failed)
                 + "\ncorrigenda.models.discover.propose(module) suggests one."
             )
-    return TextModel(module, tokenizer, id, layout)
+    return TextModel.of(module, tokenizer, id, layout)
 
 
 # -- what is asked for ------------------------------------------------------------------------
@@ -191,7 +200,7 @@ def _locate(name: str | os.PathLike[str]) -> tuple[Path | str, str]:
 def _packaged(name: str) -> Path:
     from ..atlas import weights_path
 
-    path = Path(weights_path())
+    path = Path(weights_path(name))
     if not (path / "config.json").is_file():
         raise ModelError(
             f"The weights of {name} are missing from this installation ({path}). Install "
@@ -265,37 +274,37 @@ def _given(pair: tuple[Any, ...]) -> tuple[Any, Any, str]:
         raise ModelError(f"The module is a {kind}, not a transformers.PreTrainedModel. {hint}")
     config: Any = module.config
     id = config._name_or_path or config.model_type
-    _check_kind(config, id, known=False)
-    if not hasattr(module, "generate") or module.get_output_embeddings() is None:
+    _auto_class(config, id, known=False)
+    if module.get_output_embeddings() is None:
         raise ModelError(
             f"{type(module).__name__} has no language-model head, so it cannot say anything. "
-            "Load the model with AutoModelForCausalLM."
+            "Load the model with AutoModelForCausalLM, ...Seq2SeqLM or ...MaskedLM."
         )
     return module, tokenizer, id
 
 
-def _check_kind(config: Any, id: str, *, known: bool = True) -> None:
-    """Refuse what is no causal language model, by its configuration.
+def _auto_class(config: Any, id: str, *, known: bool = True) -> Any:
+    """The class of transformers that loads this kind of language model.
 
     known  transformers must be able to build it from its configuration.
+
+    Raises `ModelError` for what is no language model.
     """
     kind = config.model_type
+    named = config.architectures or ()
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{id} is an encoder-decoder model ({kind}). They are not supported yet by this "
-            "version; use a causal language model such as openai-community/gpt2."
-        )
-    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if masked or any(a.endswith("ForMaskedLM") for a in config.architectures or ()):
-        raise ModelError(
-            f"{id} is a masked language model ({kind}). They are not supported yet by this "
-            "version; use a causal language model such as openai-community/gpt2."
-        )
-    if known and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(
-            f"{id} is of type {kind}, which transformers {transformers.__version__} does not know "
-            "as a causal language model. Give a model that continues text."
-        )
+        if not known or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return AutoModelForSeq2SeqLM
+    elif any(a.endswith("ForMaskedLM") for a in named) or (
+        kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    ):
+        return AutoModelForMaskedLM
+    elif not known or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM
+    raise ModelError(
+        f"{id} is of type {kind}, which transformers {transformers.__version__} does not know as a "
+        "language model: causal, encoder-decoder or masked. Give a model that answers in text."
+    )
 
 
 # -- getting it -------------------------------------------------------------------------------
@@ -308,11 +317,11 @@ def _fetch(
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     with _explained(id, "configuration"):
         config = AutoConfig.from_pretrained(source, **options)
-    _check_kind(config, id)
+    kind = _auto_class(config, id)
     with _explained(id, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     with _explained(id, "weights"), _no_conversion():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             source,
             config=config,
             dtype=dtype or "auto",
@@ -328,11 +337,18 @@ def _fetch(
             "It may have been saved without its language-model head, or belong to another "
             "config.json. Use a complete checkpoint."
         )
+    if not module.can_generate():
+        return module, tokenizer
     old = module.generation_config
     # Sampling settings and repetition penalties that a checkpoint recommends would change greedy
     # answers, by which edits are judged. Only the special tokens are kept.
     module.generation_config = GenerationConfig(
-        bos_token_id=old.bos_token_id, eos_token_id=old.eos_token_id, pad_token_id=old.pad_token_id
+        bos_token_id=old.bos_token_id,
+        eos_token_id=old.eos_token_id,
+        pad_token_id=old.pad_token_id,
+        decoder_start_token_id=old.decoder_start_token_id,
+        forced_bos_token_id=old.forced_bos_token_id,
+        forced_eos_token_id=old.forced_eos_token_id,
     )
     return module, tokenizer
 

@@ -1,7 +1,9 @@
-"""A causal language model as editors and metrics see it.
+"""A language model as editors and metrics see it.
 
-Wraps any Hugging Face causal LM with its tokenizer. The wrapper adds no parameters and changes no
-weights; edits go through `live`, and every text goes through one tokenisation path.
+Wraps a Hugging Face causal LM with its tokenizer; `EncoderDecoder` and `Masked` beside this file do
+the same for the other two kinds, by overriding how a prompt becomes tokens and an answer text. The
+wrapper adds no parameters and changes no weights; edits go through `live`, and every text goes
+through one tokenisation path.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +23,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from ..edit import Rewrite
-from ..errors import InputError, ModelError
+from ..errors import EditError, InputError, ModelError
 from ..live import Live, tensor_hash
 from ..model import Site
+from ..numerics.gradients import nll_at
+from .asked import Asked, Forced
 from .hooks import selected_input
 from .layouts import Layout, layout_of
 from .linear import transposed
@@ -61,7 +65,10 @@ class TargetScore:
 
 
 class TextModel:
-    """A causal LM. Make one with `load`."""
+    """A causal LM, or the base of the other kinds. Make one with `load`, or from a module in memory
+    with `TextModel.of`, which picks the kind."""
+
+    kind: ClassVar[str] = "causal"
 
     def __init__(
         self,
@@ -86,8 +93,26 @@ class TextModel:
         parameters = inspect.signature(module.forward).parameters
         self._takes_positions = "position_ids" in parameters
 
+    @classmethod
+    def of(
+        cls,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        id: str = "model",
+        layout: Layout | None = None,
+    ) -> TextModel:
+        """The wrapper that fits the module's kind."""
+        from .encoder_decoder import EncoderDecoder  # these import this file
+        from .masked import Masked
+
+        layout = layout or layout_of(module)
+        kinds: dict[str, type[TextModel]] = {k.kind: k for k in (TextModel, EncoderDecoder, Masked)}
+        return kinds[layout.kind](module, tokenizer, id, layout)
+
     def __repr__(self) -> str:
-        return f"TextModel({self.id!r}, {self.layout.model_type}, {self.n_layers} layers)"
+        return (
+            f"{type(self).__name__}({self.id!r}, {self.layout.model_type}, {self.n_layers} layers)"
+        )
 
     # -- anatomy ------------------------------------------------------------------------------
 
@@ -97,11 +122,26 @@ class TextModel:
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
+        """All blocks in the order in which they run; an encoder's come before its decoder's."""
         return self._module.get_submodule(self.layout.blocks)  # type: ignore[return-value]
 
     @property
     def n_layers(self) -> int:
         return len(self.blocks)
+
+    @property
+    def prompt_layers(self) -> range:
+        """The layers that read the prompt, where a fact about its subject can be looked up."""
+        return range(self.n_layers)
+
+    @property
+    def stacks(self) -> dict[str, bool]:
+        """Path of each stack of blocks that is called by itself -> whether it reads the prompt."""
+        return {"": True}
+
+    def row(self, layer: int) -> tuple[Layout, int]:
+        """The layout row of the stack that a layer is in, and its index there."""
+        return self.layout, layer
 
     @property
     def width(self) -> int:
@@ -126,15 +166,26 @@ class TextModel:
 
     def mlp(self, layer: int) -> nn.Module:
         """The module whose output is the MLP's, before the residual sum."""
-        return self.block(layer).get_submodule(self.layout.mlp)
+        return self.block(layer).get_submodule(self.row(layer)[0].mlp)
+
+    def attention(self, layer: int) -> nn.Module:
+        """The module whose output is (self-)attention's, before the residual sum."""
+        return self.block(layer).get_submodule(self.row(layer)[0].attention)
 
     @property
-    def final_norm(self) -> nn.Module:
-        return self._module.get_submodule(self.layout.final_norm)
+    def final_norm(self) -> nn.Module | None:
+        """The norm after the last block; None where each block ends in one."""
+        path = self.layout.final_norm
+        return None if path is None else self._module.get_submodule(path)
 
     @property
     def head(self) -> nn.Module:
+        """What maps final hidden states to logits."""
         return self._module.get_submodule(self.layout.head)
+
+    def path_of(self, module: nn.Module) -> str:
+        """The module's dotted path."""
+        return next(name for name, part in self._module.named_modules() if part is module)
 
     def site(self, role: str, layer: int) -> Site:
         """The linear map of that role ("down", "up", "q", ...) in a block.
@@ -142,12 +193,13 @@ class TextModel:
         Raises `InputError` if the architecture has no such map.
         """
         self.block(layer)
-        if role not in self.layout.linears:
+        row, index = self.row(layer)
+        if role not in row.linears:
             raise InputError(
-                f"{self.layout.model_type} has no linear map {role!r}; "
-                f"it has {', '.join(sorted(self.layout.linears))}."
+                f"{row.model_type} has no linear map {role!r}; "
+                f"it has {', '.join(sorted(row.linears))}."
             )
-        path = f"{self.layout.blocks}.{layer}.{self.layout.linears[role]}"
+        path = f"{row.blocks}.{index}.{row.linears[role]}"
         return Site(path, layer, transposed(self._module.get_submodule(path)))
 
     def linear(self, site: Site) -> nn.Module:
@@ -242,7 +294,7 @@ class TextModel:
     def forward(self, rows: Batch, **options: Any) -> Any:
         """Run the model on padded rows; positions do not depend on the padding."""
         if self._takes_positions:
-            options["position_ids"] = rows.positions
+            options["position_ids"] = rows.positions + self.layout.position_offset
         options.setdefault("use_cache", False)
         return self._module(input_ids=rows.ids, attention_mask=rows.mask, **options)
 
@@ -252,95 +304,217 @@ class TextModel:
         with selected_input(self.head, row.to(self.device), column.to(self.device)):
             return self.forward(rows).logits[0].float()
 
+    # -- questions ----------------------------------------------------------------------------
+
+    def asked(self, prompt: str, target: str, after: str = "", *, eos: bool = False) -> Asked:
+        """A prompt and its target in tokens.
+
+        after  text that follows the target. A model that reads left to right does not see it.
+        eos    the target ends with the EOS token, if the tokenizer has one.
+
+        Raises `EditError` for an empty target, and for one with nothing in front of it.
+        """
+        if not prompt.strip():
+            raise EditError(
+                f"{self.id} reads from left to right, and nothing stands before {target!r}. Word "
+                "the edit so that its target comes last, or edit a masked model or T5."
+            )
+        cut = pieces(self.tokenizer, prompt, target)
+        ending: Any = self.tokenizer.eos_token_id if eos else None
+        ids = cut.ids if ending is None else (*cut.ids, ending)
+        reads = tuple(range(cut.start - 1, len(ids) - 1))
+        merge = cut.boundary_merge
+        return Asked(ids[:-1], reads, ids[cut.start :], cut.start - 1, boundary_merge=merge)
+
+    def opening(self, prompt: str) -> Asked:
+        """A prompt of which the next token is read, with none wanted."""
+        ids = tuple(self.ids(prompt))
+        return Asked(ids, (len(ids) - 1,), (), len(ids) - 1)
+
+    def force(self, rows: Sequence[Asked], side: Literal["left", "right"] = "right") -> Forced:
+        """Questions as a batch for `target_logits`."""
+        padded = self.batch([row.ids for row in rows], side)
+        answers = self.batch([row.decoder for row in rows], "right") if rows[0].decoder else None
+        read_in = padded if answers is None else answers
+        shift, offset = read_in.offset.tolist(), padded.offset
+        device = self.device
+        return Forced(
+            padded,
+            torch.tensor([j for j, r in enumerate(rows) for _ in r.reads], device=device),
+            torch.tensor([shift[j] + at for j, r in enumerate(rows) for at in r.reads]).to(device),
+            torch.tensor([t for r in rows for t in r.wanted], device=device, dtype=torch.long),
+            offset + torch.tensor([_end(r) for r in rows], device=device),
+            answers,
+        )
+
+    def target_logits(self, questions: Forced, **options: Any) -> Tensor:
+        """(n, V) fp32 logits where the targets are predicted, and nowhere else; differentiable."""
+        if questions.decoder is not None:
+            options["decoder"] = questions.decoder
+        with (
+            self.live.asking(questions.ends),
+            selected_input(self.head, questions.row, questions.column),
+        ):
+            return self.forward(questions.rows, **options).logits[0].float()
+
+    def nll(self, rows: Sequence[Asked], side: Literal["left", "right"] = "right") -> Tensor:
+        """(b,) mean negative log-likelihood per target token of each question; differentiable."""
+        questions = self.force(rows, side)
+        logits = self.target_logits(questions)
+        device = logits.device
+        return nll_at(logits, questions.wanted.to(device), questions.row.to(device), len(rows))
+
+    # -- answers ------------------------------------------------------------------------------
+
     @torch.no_grad()
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int = 16, batch_size: int = 64
     ) -> list[str]:
         """Greedy continuations (without the prompts), ended by EOS or by the token limit.
 
-        Live prefixes are put in front of each prompt. Equal prompts are run once. Raises
-        `InputError` for an empty prompt or one that leaves no room in the context.
+        Live changes of the prompt are made first. Equal prompts are run once. Raises `InputError`
+        for an empty prompt or one that leaves no room in the context.
         """
-        wrapped = [self.live.wrap(p.rstrip(" ")) for p in prompts]
-        if any(not p.strip() for p in wrapped):
+        return self._answers([(p, "") for p in prompts], max_new_tokens, batch_size)
+
+    def _answers(
+        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        """Answers to (prompt, what follows the answer)."""
+        given = self.live.given([prompt.rstrip(" ") for prompt, _ in asked])
+        answers: list[str] = [""] * len(asked)
+        for by in dict.fromkeys(one.by for one in given):
+            mine = [j for j, one in enumerate(given) if one.by is by]
+            texts = [(given[j].text, asked[j][1]) for j in mine]
+            if by is None:
+                found = self._generated(texts, max_new_tokens, batch_size)
+            else:
+                found = by.generate(
+                    [t for t, _ in texts], max_new_tokens=max_new_tokens, batch_size=batch_size
+                )
+            for j, answer in zip(mine, found, strict=True):
+                answers[j] = answer
+        return answers
+
+    def _generated(
+        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        """`_answers` for final texts."""
+        if any(not (p.strip() or after.strip()) for p, after in asked):
             raise InputError("A prompt is empty. Give the model some text to continue.")
-        rows = {p: self.ids(p) for p in dict.fromkeys(wrapped)}
-        limit = getattr(self._module.config.get_text_config(), "max_position_embeddings", None)
+        rows = {one: list(self._shown(*one)) for one in dict.fromkeys(asked)}
+        limit = self._context_left(max_new_tokens)
         if limit:
-            for text, ids in rows.items():
-                if len(ids) + max_new_tokens > limit:
+            for (text, _), ids in rows.items():
+                if len(ids) > limit:
                     raise InputError(
                         f"A prompt of {len(ids)} tokens and {max_new_tokens} new ones do not fit "
-                        f"into {self.id}'s context of {limit}: {text[:60]!r}… Shorten the prompt, "
+                        f"into {self.id}'s context: {text[:60]!r}… Shorten the prompt, "
                         "or for in-context editing lower the number of passages."
                     )
         # Rows of like length share a batch, so that little is spent on padding.
-        order = sorted(rows, key=lambda p: len(rows[p]))
-        answers: dict[str, str] = {}
+        order = sorted(rows, key=lambda one: len(rows[one]))
+        answers: dict[tuple[str, str], str] = {}
         for at in range(0, len(order), batch_size):
             chunk = order[at : at + batch_size]
-            padded = self.batch([rows[p] for p in chunk])
-            with _quiet():
-                out = self._module.generate(  # type: ignore[operator]
-                    input_ids=padded.ids,
-                    attention_mask=padded.mask,
-                    max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    num_beams=1,
-                    pad_token_id=self.pad_id,
-                    use_cache=True,
-                )
-            new = out[:, padded.ids.shape[1] :]
-            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+            texts = self._decoded([rows[one] for one in chunk], max_new_tokens)
             answers.update(zip(chunk, texts, strict=True))
-        return [answers[p] for p in wrapped]
+        return [answers[one] for one in asked]
+
+    def _shown(self, prompt: str, after: str) -> Sequence[int]:
+        """The tokens that a prompt is put in."""
+        return self.ids(prompt)
+
+    def _context_left(self, max_new_tokens: int) -> int | None:
+        """Largest number of prompt tokens; None where the architecture sets no limit."""
+        limit = getattr(self._module.config.get_text_config(), "max_position_embeddings", None)
+        return limit - max_new_tokens if limit else None
+
+    def _decoded(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+        """Greedy answers to one batch of token rows."""
+        padded = self.batch(rows)
+        with _quiet():
+            out = self._module.generate(  # type: ignore[operator]
+                input_ids=padded.ids,
+                attention_mask=padded.mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.pad_id,
+                use_cache=True,
+            )
+        return self.tokenizer.batch_decode(self._new(out, padded), skip_special_tokens=True)
+
+    def _new(self, out: Tensor, padded: Batch) -> Tensor:
+        """The part of generated ids that is new."""
+        return out[:, padded.ids.shape[1] :]
 
     @torch.no_grad()
     def score(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 64) -> list[TargetScore]:
-        """Teacher-forced scores of targets after prompts, live prefixes in front.
+        """Teacher-forced scores of targets after prompts, with live changes of the prompt.
 
         Raises `EditError` for an empty target.
         """
-        cut = [pieces(self.tokenizer, self.live.wrap(p.rstrip(" ")), t) for p, t in pairs]
-        order = sorted(range(len(cut)), key=lambda j: len(cut[j].ids))
-        scores: dict[int, TargetScore] = {}
-        for at in range(0, len(order), batch_size):
-            chunk = order[at : at + batch_size]
-            rows = self.batch([cut[j].ids[:-1] for j in chunk], side="right")
-            row = torch.cat([torch.full((len(cut[j].target),), r) for r, j in enumerate(chunk)])
-            column = torch.cat([torch.arange(cut[j].start - 1, len(cut[j].ids) - 1) for j in chunk])
-            wanted = torch.tensor([t for j in chunk for t in cut[j].target])
-            logits = self.logits_at(rows, row, column).cpu()
+        given = self.live.given([prompt.rstrip(" ") for prompt, _ in pairs])
+        scores: list[Any] = [None] * len(pairs)
+        for by in dict.fromkeys(one.by for one in given):
+            mine = [j for j, one in enumerate(given) if one.by is by]
+            texts = [(given[j].text, pairs[j][1]) for j in mine]
+            found = self._scored(texts, batch_size) if by is None else by.score(texts)
+            for j, score in zip(mine, found, strict=True):
+                scores[j] = score
+        return scores
+
+    def _scored(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> list[TargetScore]:
+        rows = [self.asked(prompt, target) for prompt, target in pairs]
+        scores: list[Any] = [None] * len(rows)
+        for chunk in _by_length(rows, batch_size):
+            questions = self.force([rows[j] for j in chunk])
+            logits, wanted = self.target_logits(questions).cpu(), questions.wanted.cpu()
             logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
             right = logits.argmax(-1) == wanted
-            sizes = [len(cut[j].target) for j in chunk]
+            sizes = [len(rows[j].wanted) for j in chunk]
             for j, lp, ok in zip(chunk, logprobs.split(sizes), right.split(sizes), strict=True):
-                scores[j] = TargetScore(cut[j].target, lp, ok, cut[j].boundary_merge)
-        return [scores[j] for j in range(len(cut))]
+                scores[j] = TargetScore(rows[j].wanted, lp, ok, rows[j].boundary_merge)
+        return scores
 
     @torch.no_grad()
     def next_logprobs(self, prompts: Sequence[str], *, batch_size: int = 64) -> Tensor:
-        """(n, V) fp32 log-probabilities of the token after each prompt."""
-        rows = [self.ids(self.live.wrap(p.rstrip(" "))) for p in prompts]
-        order = sorted(range(len(rows)), key=lambda j: len(rows[j]))
-        found: list[Tensor] = [torch.empty(0)] * len(rows)
-        for at in range(0, len(order), batch_size):
-            chunk = order[at : at + batch_size]
-            padded = self.batch([rows[j] for j in chunk])
-            last = torch.full((len(chunk),), padded.ids.shape[1] - 1)
-            logprobs = self.logits_at(padded, torch.arange(len(chunk)), last).log_softmax(-1).cpu()
+        """(n, V) fp32 log-probabilities of the token after each prompt: the answer's first."""
+        given = self.live.given([prompt.rstrip(" ") for prompt in prompts])
+        found: list[Tensor] = [torch.empty(0)] * len(given)
+        own = [j for j, one in enumerate(given) if one.by is None]
+        rows = {j: self.opening(given[j].text) for j in own}
+        for chunk in _by_length([rows[j] for j in own], batch_size):
+            # Padded on the left, as generation does it: its first step, in the same arithmetic.
+            questions = self.force([rows[own[j]] for j in chunk], "left")
+            logprobs = self.target_logits(questions).log_softmax(-1).cpu()
             for j, row in zip(chunk, logprobs, strict=True):
-                found[j] = row
+                found[own[j]] = row
+        for j, one in enumerate(given):
+            if one.by is not None:
+                found[j] = one.by.next_logprobs([one.text])[0]
         return torch.stack(found) if found else torch.empty(0, 0)
 
     def says(self, edits: Sequence[Rewrite]) -> list[tuple[bool, str]]:
         """Whether the greedy continuation of each edit's prompt begins with its target."""
-        longest = max(len(pieces(self.tokenizer, e.text, e.target).target) for e in edits)
-        answers = self.generate([e.text for e in edits], max_new_tokens=longest + 2)
+        longest = max(len(self.asked(e.text, e.target, e.following).wanted) for e in edits)
+        with torch.no_grad():
+            answers = self._answers([(e.text, e.following) for e in edits], longest + 2, 64)
         return [
             (_begins_with(answer, edit.target), answer.strip())
             for edit, answer in zip(edits, answers, strict=True)
         ]
+
+
+def _end(row: Asked) -> int:
+    return len(row.ids) - 1 if row.end is None else row.end
+
+
+def _by_length(rows: Sequence[Asked], batch_size: int) -> list[list[int]]:
+    """Indices in chunks of rows of like length, so that little is spent on padding."""
+    order = sorted(range(len(rows)), key=lambda j: (len(rows[j].ids), len(rows[j].decoder)))
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 @contextmanager

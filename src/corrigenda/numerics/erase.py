@@ -10,10 +10,10 @@ with μ, Σ the mean and covariance of x, and Σ_xz its cross-covariance with z.
 S = span(Σ_xz); it is kept as P = I - u v with u an orthonormal basis of S and v u = I, so that
 every projection along S has the same u:
 
-    leace                v = (uᵀ Σ⁺ u)⁻¹ uᵀ Σ⁺        oblique, moves x least
-    orth                 v = uᵀ                        orthogonal, never raises the variance
-    α leace + (1 - α) orth                             also a projection along S
+    leace    v = (uᵀ Σ⁺ u)⁻¹ uᵀ Σ⁺    the part in S becomes what the rest of x predicts of it
+    orth     v = uᵀ                    the part in S is gone
 
+Neither raises the total variance, and leace raises it in no direction: Σ - P Σ Pᵀ = W⁺ U Uᵀ W⁺.
 The oracle form knows z when it erases:  r(x, z) = x - Σ_xz Σ_zz⁺ (z - μ_z).
 
 Directions: the difference of class means (CAA, Rimsky et al. 2023, 2312.06681), the principal
@@ -158,7 +158,6 @@ def leace(
     method: Literal["leace", "orth"] = "leace",
     affine: bool = True,
     shrink: bool = False,
-    limit: bool = True,
     tolerance: float = 1e-8,
 ) -> Eraser:
     """The eraser of a concept.
@@ -166,36 +165,30 @@ def leace(
     method     "leace", or "orth" for the orthogonal projection along the same subspace.
     affine     keep the mean of x; otherwise r(x) = P x.
     shrink     use the shrunk covariance. The erasure is as complete, its cost estimated better.
-    limit      where P would raise the total variance of x, mix it with the orthogonal one until
-               it no longer does.
     tolerance  directions in which x correlates with z by no more than this are left alone (for
                "orth": by this share of the largest deviation of x).
 
-    Both W Σ_xz and z are whitened, which leaves the span as it is and turns singular values into
-    canonical correlations: the tolerance means the same for rare and for frequent classes.
+    z is whitened too. That leaves the span as it is and turns singular values into canonical
+    correlations, so the tolerance means the same for rare and for frequent classes.
     """
     sigma = moments.covariance(shrink and method == "leace")
-    whiten, colour = _roots(sigma)  # W, W⁺: (d, d)
+    whiten = _inverse_root(sigma)  # W, (d, d)
     if method == "orth":
         # A multiple of I: the projection does not see it, the tolerance does.
-        scale = torch.linalg.matrix_norm(sigma, 2).clamp_min(1e-300).sqrt()
-        whiten = torch.eye(len(sigma)).to(sigma) / scale
-        colour = torch.eye(len(sigma)).to(sigma) * scale
+        deviation = torch.linalg.matrix_norm(sigma, 2).clamp_min(1e-300).sqrt()
+        whiten = torch.eye(len(sigma)).to(sigma) / deviation
     degrees = max(moments.count - 1, 1)
-    cross = whiten @ (moments.xz / degrees) @ _roots(moments.zz / degrees)[0]  # (d, k)
-    left, correlation, _ = torch.linalg.svd(cross, full_matrices=False)
-    left = left[:, correlation > tolerance]  # U, (d, r)
-    u, r = torch.linalg.qr(colour @ left)
-    v = r @ left.T @ whiten
-    if limit and method == "leace":
-        v = _limited(u, v, moments.covariance())
+    cross = (moments.xz / degrees) @ _inverse_root(moments.zz / degrees)  # (d, k)
+    _, correlation, right = torch.linalg.svd(whiten @ cross, full_matrices=False)
+    u = torch.linalg.qr(cross @ right[correlation > tolerance].T).Q  # of span(Σ_xz), (d, r)
+    v = torch.linalg.pinv(whiten @ u) @ whiten
     return Eraser(u, v, moments.mean_x if affine else torch.zeros_like(moments.mean_x))
 
 
 def oracle(moments: ConceptMoments) -> OracleEraser:
     """The eraser that is told z: what remains is what a linear regression on z leaves."""
-    inverse = _roots(moments.zz)[0]
-    return OracleEraser(moments.xz @ inverse @ inverse, moments.mean_z)
+    root = _inverse_root(moments.zz)
+    return OracleEraser(moments.xz @ root @ root, moments.mean_z)
 
 
 def fold(eraser: Eraser, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -228,7 +221,7 @@ def principal_direction(positive: Tensor, negative: Tensor) -> Tensor:
     """
     if positive.shape != negative.shape or positive.ndim != 2 or len(positive) == 0:
         raise ValueError(
-            f"Pairs have equal shapes (n, d); got {tuple(positive.shape)} and "
+            f"Rows in pairs have equal shapes (n, d); got {tuple(positive.shape)} and "
             f"{tuple(negative.shape)}. Without pairs use `difference_of_means`."
         )
     pairs = positive.double() - negative.double()
@@ -247,19 +240,9 @@ def random_directions(size: int, count: int = 1, *, seed: int = 0) -> Tensor:
     return torch.linalg.qr(noise).Q
 
 
-def _roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """M^-½ (of the pseudo-inverse) and M^½ of a symmetric positive semi-definite M, (m, m)."""
+def _inverse_root(matrix: Tensor) -> Tensor:
+    """M^-½ of a symmetric positive semi-definite M (m, m), 0 where M is 0 but for rounding: the
+    columns of a one-hot z add up to a constant, and few rows leave Σ singular."""
     values, vectors = torch.linalg.eigh(matrix)
-    kept = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
-    values, vectors = values[kept], vectors[:, kept]
-    return (vectors * values.rsqrt()) @ vectors.T, (vectors * values.sqrt()) @ vectors.T
-
-
-def _limited(u: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
-    """v mixed with uᵀ until `I - u v` no longer raises the trace of Σ.
-
-    With v = uᵀ + t w the variance is  tr Σ - tr uᵀΣu + t² tr wΣwᵀ,  since w u = 0.
-    """
-    w = v - u.T  # (r, d)
-    gained, lost = (w @ sigma * w).sum(), (u.T @ sigma * u.T).sum()
-    return u.T + w * (lost / gained.clamp_min(1e-300)).sqrt().clamp_max(1.0)
+    kept = values > values[-1].clamp_min(0) * max(1e-12, len(values) * 1e-15)
+    return (vectors[:, kept] * values[kept].rsqrt()) @ vectors[:, kept].T

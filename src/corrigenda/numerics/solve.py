@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Factor", "Update", "equality", "null_space", "ridge", "ridge_in"]
+__all__ = ["Factor", "Update", "equality", "null_space", "preserving", "ridge", "ridge_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,25 @@ class Factor:
     def solve(self, right: Tensor) -> Tensor:
         """M⁻¹ right, (i, n)."""
         return torch.cholesky_solve(right.double(), self.lower)
+
+
+def preserving(
+    moment: Tensor, weight: float, *, shift: float = 0.0, past: Tensor | None = None
+) -> Factor:
+    """Factor of M / λ for `ridge(..., weight=λ)`, where M = λC + shift·I + K_pK_pᵀ.
+
+    moment  C (i, i).
+    weight  λ > 0.
+    shift   how much every direction is held alike (ENCORE's λ_n, 2502.01636).
+    past    (i, p) keys of earlier edits. With residuals against the current weights, a sequence of
+            updates is then the update of all edits at once.
+    """
+    matrix = moment.double().clone()
+    if past is not None:
+        past = past.double()
+        matrix += (past @ past.T) / weight
+    matrix.diagonal().add_(shift / weight)
+    return Factor.of(matrix)
 
 
 def ridge(keys: Tensor, residuals: Tensor, preserve: Factor, weight: float = 1.0) -> Update:

@@ -1,0 +1,133 @@
+"""Masked language models (BERT, RoBERTa): an answer fills a gap of so many masks.
+
+A prompt is followed by as many masks as its target has tokens, and by what comes after it in the
+sentence, or a full stop. All masks are predicted together, each without the others, as the model
+was trained; so a teacher-forced score is one *given the length* of the target. A free answer does
+not know it: gaps of 1 to `MASKS` tokens are filled, most certain token first, and the one with the
+highest mean log-probability is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from ..errors import EditError, ModelError
+from .asked import Asked, Forced
+from .text import TextModel
+from .tokens import separator
+
+__all__ = ["Masked"]
+
+MASKS = 6
+"""The longest gap that a free answer tries."""
+
+
+class Masked(TextModel):
+    """A masked language model."""
+
+    kind: ClassVar[str] = "masked"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.tokenizer.mask_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {self.id} has no mask token, and a masked model answers by "
+                "filling masks. Load the tokenizer that belongs to it."
+            )
+        self._mask = int(self.tokenizer.mask_token_id)  # type: ignore[arg-type]
+
+    def forward(self, rows: Any, **options: Any) -> Any:
+        """Run the model on padded rows; positions do not depend on the padding."""
+        return super().forward(rows, **{k: v for k, v in options.items() if k != "use_cache"})
+
+    def asked(self, prompt: str, target: str, after: str = "", *, eos: bool = False) -> Asked:
+        if not target.strip():
+            raise EditError(f"The target after {prompt!r} is empty. Give a non-empty target.")
+        prompt = prompt.rstrip(" ")
+        text = (separator(prompt, target) if prompt else "") + target.strip()
+        wanted = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._gap(prompt, after, wanted, len(wanted))
+
+    def opening(self, prompt: str) -> Asked:
+        return self._gap(prompt.rstrip(" "), "", (), 1)
+
+    def _gap(self, prompt: str, after: str, wanted: tuple[int, ...], masks: int) -> Asked:
+        """The sentence with a gap of so many masks."""
+        mark = str(self.tokenizer.mask_token)
+        after = after.strip() or "."
+        joint = "" if after[0] in ".,;:?!" else " "
+        text = f"{prompt}{' ' if prompt else ''}{mark * masks}{joint}{after}"
+        encoded = self.tokenizer(text, return_offsets_mapping=True)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        places = [
+            j
+            for j, (token, (_, end)) in enumerate(zip(ids, offsets, strict=True))
+            if token == self._mask and end > len(prompt)
+        ][:masks]
+        if len(places) < masks:
+            raise ModelError(
+                f"The tokenizer of {self.id} does not keep its mask token {mark!r} whole in "
+                f"{text!r}."
+            )
+        reads = tuple(places)
+        return Asked(tuple(ids), reads, wanted, reads[0])
+
+    def _context_left(self, max_new_tokens: int) -> int | None:
+        limit = super()._context_left(MASKS)
+        return None if limit is None else limit - self.layout.position_offset
+
+    def _generated(
+        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        best: list[tuple[float, tuple[int, ...]]] = [(float("-inf"), ())] * len(asked)
+        limit = self._context_left(max_new_tokens)
+        once = list(dict.fromkeys(asked))
+        for masks in range(1, min(MASKS, max_new_tokens) + 1):
+            rows = [self._gap(p.rstrip(" "), after, (), masks) for p, after in once]
+            for (prompt, _), row in zip(once, rows, strict=True):
+                if limit and len(row.ids) > limit + MASKS:
+                    raise EditError(
+                        f"The prompt {prompt[:60]!r}… has {len(row.ids)} tokens and does not fit "
+                        f"into {self.id}'s context. Shorten it."
+                    )
+            for at in range(0, len(rows), batch_size):
+                for j, found in enumerate(self._filled(rows[at : at + batch_size]), start=at):
+                    best[j] = max(best[j], found)
+        answers = {
+            one: self.tokenizer.decode(ids, skip_special_tokens=True)
+            for one, (_, ids) in zip(once, best, strict=False)
+        }
+        return [answers[one] for one in asked]
+
+    def _filled(self, rows: Sequence[Asked]) -> list[tuple[float, tuple[int, ...]]]:
+        """Fill the gaps, most certain token first: mean log-probability and tokens of each."""
+        masks = len(rows[0].reads)
+        questions = self.force(rows)
+        ids = questions.rows.ids.clone()
+        open_ = torch.ones(len(rows), masks, dtype=torch.bool)
+        total = torch.zeros(len(rows))
+        columns = questions.column.view(len(rows), masks).cpu()
+        every = torch.arange(len(rows))
+        for _ in range(masks):
+            batch = questions.rows
+            now = Forced(
+                type(batch)(ids, batch.mask, batch.positions, batch.offset),
+                questions.row,
+                questions.column,
+                questions.wanted,
+                questions.ends,
+            )
+            logprobs = self.target_logits(now).log_softmax(-1).cpu().view(len(rows), masks, -1)
+            logprobs[..., self._mask] = float("-inf")
+            value, token = logprobs.max(-1)  # (b, masks)
+            chosen = value.masked_fill(~open_, float("-inf")).argmax(1)
+            total += value[every, chosen]
+            ids[every, columns[every, chosen]] = token[every, chosen].to(ids.device)
+            open_[every, chosen] = False
+        filled = ids.cpu().gather(1, columns)
+        return [
+            (float(t) / masks, tuple(row)) for t, row in zip(total, filled.tolist(), strict=True)
+        ]
