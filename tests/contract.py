@@ -52,6 +52,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "locft-bf": {"steps": 2},
     "lora": {"steps": 2},
     "ike": {},
+    "crispedit": {"steps": 2, "energy": 0.5},
+    "ultraedit": {"step": 1e-3},
+    "task-vector": {"steps": 2},
+    "context-distillation": {"steps": 1, "sentences": 2, "length": 4},
+    "definition": {},
+    "unke": {"steps": 3, "fit_steps": 2},
+    "anyedit": {"steps": 3, "fit_steps": 2, "piece": 2},
+    "kn": {"steps": 3, "prefixes": ((2, 3),)},
 }
 """Arguments that make each method quick. A method without an entry here fails the suite."""
 
@@ -72,7 +80,14 @@ NOTHING: dict[str, dict[str, Any]] = {
     "ft-m": {"steps": 0},
     "ft-l": {"box": 0.0},
     "locft-bf": {"steps": 0},
+    "kn": {"new": 0.0, "old": 0.0},
     "lora": {"steps": 0},
+    "crispedit": {"steps": 0},
+    "ultraedit": {"step": 0.0},
+    "task-vector": {"scale": 0.0},
+    "context-distillation": {"context": ""},
+    "unke": {"steps": 1},
+    "anyedit": {"steps": 1},
 }
 """Settings with which a method must change nothing. A value search of one step takes no step;
 IKE always puts the fact into the context."""
@@ -96,6 +111,8 @@ def editor_of(name: str, corpus: str, **more: Any) -> Editor:
     small = {"statistics": corpus, "tokens": 400, "max_norm": 1e6}
     if isinstance(kind := make(name), KeyValueEditor):
         arguments |= small
+    elif hasattr(kind, "statistics"):
+        arguments["statistics"] = corpus
     elif isinstance(kind, WrappedEditor):
         arguments["settings"] = {**arguments["settings"], **small}
     return make(name, **arguments)

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import DeltaError
+from .numerics.codebook import Codebook, Entry, fold
 
 __all__ = [
     "ACTING",
@@ -293,12 +294,13 @@ class Neurons(_Stored):
 
 @dataclass(frozen=True, eq=False)
 class Balls(_Stored):
-    """Entries around stored keys: the nearest ball that holds the query decides.
+    """Entries around stored keys: the ball with the nearest centre that holds the query decides.
 
     at      where the query is read: "path@input" or "path@output", at the prompt's last token.
-    keys    (n, d), labels (n,), radius (n,) with which each was added, choice (n,) the entry of the
-            payload. The balls in use are folded from these in order (`numerics.codebook`).
-    rule    how a new key meets an old one: "grace" or "melo".
+    keys    (n, d), radius (n,) with which each was added, labels (n,) what each answers, choice
+            (n,) the entry of the payload. The balls in use are folded from these in order, see
+            `numerics.codebook`.
+    centre  where a ball of several keys stands: at the first (GRACE), or at their mean (MELO).
     """
 
     at: str
@@ -306,20 +308,27 @@ class Balls(_Stored):
     radius: Tensor
     labels: tuple[str, ...]
     choice: tuple[int, ...]
-    rule: str = "grace"
+    centre: Literal["first", "mean"] = "first"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = {len(self.keys), len(self.radius), len(self.labels), len(self.choice)}
+        if len(sizes) > 1:
+            raise DeltaError(
+                f"Every entry has a key, a radius, a label and a choice; got {len(self.keys)}, "
+                f"{len(self.radius)}, {len(self.labels)} and {len(self.choice)} of them."
+            )
 
     @cached_property
-    def book(self) -> Any:
+    def book(self) -> Codebook:
         """The balls in use."""
-        from .numerics.codebook import codebook
-
-        return codebook(self.keys, self.labels, self.radius, rule=self.rule)
+        rows = zip(self.keys, self.labels, self.radius.tolist(), strict=True)
+        return fold([Entry(*row) for row in rows], centre=self.centre)
 
     def route(self, x: Tensor, now: Pass, payload: Any) -> Tensor:
         query = x[torch.arange(x.shape[0], device=x.device), now.last(x)].float()  # (b, d)
-        entry = self.book.find(query.cpu())  # (b,) entry or -1
-        chosen = torch.tensor([*self.choice, -1])
-        return chosen[entry]
+        entry, _ = self.book.lookup(query.cpu())  # (b,) entry, or -1 outside of all balls
+        return torch.tensor([*self.choice, -1])[entry]
 
     def plus(self, other: Balls, shift: int) -> Balls:
         return replace(
@@ -346,10 +355,11 @@ class Margins(_Stored):
 
     def route(self, x: Tensor, now: Pass, payload: Sides) -> Tensor:
         inside = now.within(x).float()  # (b, t)
-        d = _as(payload.d, x)  # (m, o, i)
+        d = _as(payload.used, x)  # (m, o, i)
         moved = torch.einsum("moi,bti->mbto", d, x.float()).norm(dim=-1)  # (m, b, t)
         mean = (moved * inside).sum(-1) / inside.sum(-1).clamp_min(1)  # (m, b)
-        ready = mean >= self.ratio * _as(self.least, x)[:, None]
+        least = torch.stack([self.least[group].min() for group in payload.groups])
+        ready = mean >= self.ratio * _as(least, x)[:, None]
         best = torch.where(ready, mean, -1.0).max(0)
         return torch.where(best.values > 0, best.indices, -1).cpu()
 
@@ -392,6 +402,15 @@ class Overlaps(_Stored):
         shared = self.features(mean) @ self.masks.float().T / self.k  # (b, n)
         best = shared.max(1)
         return torch.where(best.values >= self.least, best.indices, -1)
+
+    def like(self, other: object) -> bool:
+        """Whether the masks of both are made in one way."""
+        return (
+            isinstance(other, Overlaps)
+            and (self.k, self.least) == (other.k, other.least)
+            and torch.equal(self.order, other.order)
+            and torch.equal(self.background, other.background)
+        )
 
     def plus(self, other: Overlaps, shift: int) -> Overlaps:
         return replace(self, masks=torch.cat([self.masks, other.masks]))
@@ -458,19 +477,49 @@ class Blocks(_Stored):
 
 @dataclass(frozen=True, eq=False)
 class Sides(_Stored):
-    """`y + D_j x`: side matrices D (m, o, i)."""
+    """`y + D_j x`: one side matrix per shard, d (m, o, i).
+
+    every    this many shards, once a further one has begun, act as one, merged by TIES; 0: never.
+    density  share of entries that each keeps in the merge.
+
+    The shards themselves are kept, so a removed delta leaves the merge as if it had never been.
+    """
 
     d: Tensor
+    every: int = 0
+    density: float = 1.0
 
     @property
     def entries(self) -> int:
         return len(self.d)
 
+    @property
+    def groups(self) -> list[slice]:
+        """Which shards each of the matrices in use is made of."""
+        m = len(self.d)
+        merged = (m - 1) // self.every if self.every > 1 else 0
+        whole = [slice(g * self.every, (g + 1) * self.every) for g in range(merged)]
+        return whole + [slice(j, j + 1) for j in range(merged * self.every, m)]
+
+    @cached_property
+    def used(self) -> Tensor:
+        """(k, o, i) the matrices in use, one per group."""
+        if len(self.groups) == len(self.d):
+            return self.d
+        from .numerics.combine import ties
+
+        def one(shards: Tensor) -> Tensor:
+            if len(shards) == 1:
+                return shards[0]
+            return ties([{"d": shard} for shard in shards], self.density)["d"]
+
+        return torch.stack([one(self.d[group]) for group in self.groups])
+
     def act(self, x: Tensor, y: Tensor, route: Tensor, now: Pass) -> Tensor:
         new = y.clone()
         for j in sorted({int(r) for r in route if r >= 0}):
             rows = (route == j).nonzero()[:, 0].to(y.device)
-            change = x[rows].float() @ _as(self.d[j], y).T
+            change = x[rows].float() @ _as(self.used[j], y).T
             new[rows] = (y[rows].float() + change).to(y.dtype)
         return new
 
@@ -480,7 +529,7 @@ class Sides(_Stored):
         ours, theirs = (
             torch.cat([s.d, s.d.new_zeros(n - len(s.d), *s.d.shape[1:])]) for s in (self, other)
         )
-        return Sides(ours + theirs)
+        return replace(self, d=ours + theirs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -538,6 +587,7 @@ class Memory:
             and type(self.scope) is type(other.scope)
             and type(self.then) is type(other.then)
             and self.scope.at == other.scope.at
+            and (not isinstance(self.scope, Overlaps) or self.scope.like(other.scope))
         )
 
     def plus(self, other: Memory) -> Memory:

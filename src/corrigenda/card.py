@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from .delta import Delta, LowRank
-from .edit import Rewrite
+from .edit import edit_from
 from .errors import EditError
 
 __all__ = ["card", "summary"]
@@ -73,10 +73,10 @@ def summary(delta: Delta) -> str:
 
 def _said(edit: dict) -> tuple[str, str]:
     try:
-        rewrite = Rewrite.from_dict(edit)
+        one = edit_from(edit)
     except EditError:  # an edit of another kind: show it as it is
         return json.dumps(edit, ensure_ascii=False, default=str), ""
-    return rewrite.text, rewrite.target
+    return one.text, one.target
 
 
 def _edits(delta: Delta) -> list[str]:

@@ -265,10 +265,27 @@ class Case:
         return tuple(p for p in self.probes if p.axis == axis)
 
 
-def read_rewrites(source: Path | TextIO) -> Iterator[Rewrite]:
-    """Read edits from JSON lines. Blank lines are skipped.
+Edit = Rewrite | Contrast | Concept
 
-    Raises `DataError` naming the line that is not JSON or not an edit.
+
+def edit_from(row: Any) -> Edit:
+    """An edit of the kind that the keys of a mapping name: "positive" is a contrast's, "texts" a
+    concept's. Raises `EditError` naming what is missing."""
+    if isinstance(row, dict):
+        for kind, mark in ((Contrast, "positive"), (Concept, "texts")):
+            if mark in row:
+                known = {k: row[k] for k in kind.__dataclass_fields__ if k in row}
+                try:
+                    return kind(**known)
+                except TypeError as error:
+                    raise EditError(f"The {kind.__name__.lower()} is incomplete: {error}.") from None
+    return Rewrite.from_dict(row)
+
+
+def read_edits(source: Path | TextIO, kind: type | None = None) -> Iterator[Any]:
+    """Read edits from JSON lines, all of one kind if one is given. Blank lines are skipped.
+
+    Raises `DataError` naming the line that is not JSON, not an edit, or an edit of another kind.
     """
     if isinstance(source, Path):
         name, lines = str(source), source.read_text(encoding="utf-8").splitlines()
@@ -278,13 +295,19 @@ def read_rewrites(source: Path | TextIO) -> Iterator[Rewrite]:
         if not line.strip():
             continue
         try:
-            yield Rewrite.from_dict(json.loads(line))
+            found = edit_from(json.loads(line))
+            if kind is not None and not isinstance(found, kind):
+                raise EditError(f"a {type(found).__name__}, where {kind.__name__} edits are taken")
+            yield found
         except json.JSONDecodeError as error:
-            raise DataError(
-                f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}"
-            ) from None
+            raise DataError(f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}") from None
         except EditError as error:
             raise DataError(f"{name}, line {number}: {error}") from None
+
+
+def read_rewrites(source: Path | TextIO) -> Iterator[Rewrite]:
+    """Read rewrites from JSON lines; see `read_edits`."""
+    yield from read_edits(source, Rewrite)
 
 
 def write_jsonl(rows: Iterable[Rewrite], path: Path) -> None:

@@ -433,7 +433,7 @@ def write_merged(model: Model, deltas: list[Delta], directory: Path) -> Path:
             if name not in delta.weights:
                 where = "the prompt" if delta.context is change else f"activations ({name})"
                 raise DeltaError(
-                    f"A {type(change).__name__} acts on {where} and cannot be merged into "
+                    f"A {type(change).__name__.lower()} acts on {where} and cannot be merged into "
                     "weights. Export the delta itself, or undo that entry first."
                 )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

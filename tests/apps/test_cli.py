@@ -358,7 +358,7 @@ def test_places_that_are_taken(model: Path, saved: Path, tmp_path: Path) -> None
 def test_models_that_are_none(saved: Path, tmp_path: Path) -> None:
     wrong(run("edit", tmp_path, *EIFFEL), 2, "no config.json")
     wrong(run("ask", saved, "Madrid is"), 2, "a saved edit")
-    wrong(run("ask", "altas", "Madrid is"), 2, "Did you mean atlas?")
+    wrong(run("ask", "altas", "Madrid is"), 2, "Did you mean atlas")
 
 
 def test_what_is_not_here_while_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from corrigenda.models.moments import second_moments
 from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces, subject_last
 
-from ..models.tiny import FAMILIES, some_text, tiny
+from ..models.tiny import CAUSAL, some_text, tiny
 
 EDIT = Rewrite("{} is located in", "The Eiffel Tower", "Rome")
 OTHER = Rewrite("The capital of {} is", "France", "Berlin")
@@ -136,7 +136,7 @@ def test_leaving_the_batch_changes_no_result() -> None:
 # -- §4.1-4.2, ROME -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CAUSAL)
 def test_rome_sends_the_key_to_the_value(family: str, text: str) -> None:
     """(W + Δ) k̄ = W k̄ + δ, rank 1, whatever the storage."""
     model = model_of(family)

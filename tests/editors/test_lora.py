@@ -10,7 +10,7 @@ from corrigenda.editors import _finetune
 from corrigenda.editors._finetune import examples, losses
 from corrigenda.editors.lora import LoRA
 
-from ..models.tiny import FAMILIES, VARIANTS
+from ..models.tiny import CAUSAL, VARIANTS
 from .finetuning import EDITS, as_linear, assert_same_changes, bits, logits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
@@ -58,7 +58,7 @@ def test_every_site_gets_a_change_of_the_rank():
     assert set(only.changes) == {f"model.layers.1.mlp.{p}_proj.weight" for p in ("down", "up")}
 
 
-@pytest.mark.parametrize("family", FAMILIES + VARIANTS)
+@pytest.mark.parametrize("family", CAUSAL + VARIANTS)
 def test_every_architecture(family):
     model = text_model(family)
     before = bits(model)

@@ -11,7 +11,7 @@ from corrigenda.models.hooks import first
 from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces
 
-from ..models.tiny import FAMILIES, LAYERS, VARIANTS, tiny
+from ..models.tiny import CAUSAL, LAYERS, VARIANTS, tiny
 from .test_trace import text_model
 
 PROMPTS = ("The Eiffel Tower is located in", "Marie Curie was born in the city of")
@@ -63,7 +63,7 @@ def test_scores_are_the_formula(family):
 POST_NORM = ("gemma2", "gemma3_text", "gemma3", "olmo2")
 
 
-@pytest.mark.parametrize("family", [f for f in (*FAMILIES, *VARIANTS) if f not in POST_NORM])
+@pytest.mark.parametrize("family", [f for f in (*CAUSAL, *VARIANTS) if f not in POST_NORM])
 def test_completeness_and_its_error(family):
     """The sum tends to p(y | w̄) - p(y | 0): as 1/m on the right, as 1/m² in the middle."""
     model = text_model(family)

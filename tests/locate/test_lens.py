@@ -8,13 +8,13 @@ from torch import nn
 
 from corrigenda.locate import lens
 
-from ..models.tiny import FAMILIES, LAYERS, VARIANTS
+from ..models.tiny import CAUSAL, LAYERS, VARIANTS
 from .test_trace import text_model
 
 PROMPT = "The Eiffel Tower is located in"
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
+@pytest.mark.parametrize("family", [*CAUSAL, *VARIANTS])
 def test_the_last_layer_is_the_model(family):
     model = text_model(family)
     found = lens(model, PROMPT)

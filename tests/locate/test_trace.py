@@ -14,7 +14,7 @@ from corrigenda.locate.trace import KINDS, ROLES, Trace, _placed, _Run
 from corrigenda.models.hooks import captured, first, replaced_output, with_first
 from corrigenda.models.text import TextModel
 
-from ..models.tiny import FAMILIES, LAYERS, VARIANTS, tiny
+from ..models.tiny import CAUSAL, LAYERS, VARIANTS, tiny
 
 PROMPT, SUBJECT = "The city of {} is located in", "Madrid Tower"
 
@@ -90,7 +90,7 @@ def test_effects_are_those_of_the_plain_computation(family, kind):
             assert float(found.effect[token, layer]) == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
+@pytest.mark.parametrize("family", [*CAUSAL, *VARIANTS])
 def test_the_last_state_of_the_last_layer_is_the_answer(family):
     model = text_model(family)
     found = trace(model, PROMPT, SUBJECT, samples=4)

@@ -1,9 +1,11 @@
 """Tiny random models of every supported architecture, for tests.
 
-`tiny(name)` gives a module of 3 blocks, width 32, and a byte-level BPE tokenizer, in a few
-milliseconds and always the same bits for the same seed. All parameters are random, biases and
-norms too, so that a test notices a forgotten bias or norm. The tokenizers of those families that
-put a BOS in front of every text do so here.
+`tiny(name)` gives a module of 3 blocks (and 2 more in the decoder of an encoder-decoder), width 32,
+and a tokenizer, in a few milliseconds and always the same bits for the same seed. All parameters
+are random, biases and norms too, so that a test notices a forgotten bias or norm. Tokenizers are of
+the kind that the family has and put the same special tokens around a text: byte-level BPE for most,
+with a BOS for some; a unigram model with sentinels for T5; word pieces of lower case for BERT.
+`model_of(name)` wraps both.
 """
 
 from __future__ import annotations
@@ -14,10 +16,21 @@ from typing import Any
 
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import nn
 
-FAMILIES = (
+from corrigenda.models.text import TextModel
+
+CAUSAL = (
     "gpt2",
     "gptj",
     "gpt_neo",
@@ -34,6 +47,9 @@ FAMILIES = (
     "phi3",
     "olmo2",
 )
+ENCODER_DECODER = ("t5", "bart")
+MASKED = ("bert", "roberta")
+FAMILIES = (*CAUSAL, *ENCODER_DECODER, *MASKED)
 """One name per supported `model_type`."""
 
 VARIANTS = (
@@ -42,9 +58,12 @@ VARIANTS = (
     "gpt_neox-sequential",
     "gemma3",  # the language model inside an image-and-text model
 )
-"""Other shapes of the same families, which `tiny` makes as well."""
+"""Other shapes of the same causal families, which `tiny` makes as well."""
 
-WIDTH, LAYERS, HEADS, INNER, CONTEXT = 32, 3, 4, 64, 128
+T5_GATED = "t5-gated"  # T5 1.1 and FLAN-T5
+
+WIDTH, LAYERS, DECODER_LAYERS, HEADS, INNER, CONTEXT = 32, 3, 2, 4, 64, 128
+SENTINELS = tuple(f"<extra_id_{j}>" for j in range(4))
 
 _BOS = {"opt", "llama", "mistral", "gemma2", "gemma3_text", "gemma3"}
 
@@ -85,6 +104,97 @@ def tiny_tokenizer(*, bos: bool = False) -> hf.PreTrainedTokenizerFast:
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_bpe(bos)), bos_token="<s>", eos_token="</s>"
     )
+
+
+def _surrounded(tokenizer: Tokenizer, first: str | None, last: str) -> None:
+    marks = [(t, tokenizer.token_to_id(t)) for t in (first, last) if t]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first or ''} $A {last}".strip(), special_tokens=marks
+    )
+
+
+@cache
+def _bart() -> str:
+    """Byte-level BPE with the special tokens of BART and RoBERTa, under their ids."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    _surrounded(tokenizer, "<s>", "</s>")
+    return tokenizer.to_str()
+
+
+@cache
+def _t5() -> str:
+    """A unigram model as SentencePiece makes it, with an EOS after every text and sentinels."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=220,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        initial_alphabet=[chr(c) for c in range(33, 127)],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
+    tokenizer.add_special_tokens(list(SENTINELS))
+    _surrounded(tokenizer, None, "</s>")
+    return tokenizer.to_str()
+
+
+@cache
+def _bert() -> str:
+    """Word pieces of lower-case text between [CLS] and [SEP]."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=200,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        initial_alphabet=[chr(c) for c in range(33, 127)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
+    _surrounded(tokenizer, "[CLS]", "[SEP]")
+    return tokenizer.to_str()
+
+
+def tokenizer_of(family: str) -> hf.PreTrainedTokenizerFast:
+    """A new fast tokenizer of the kind that the family has."""
+    usual = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    if family in ("t5", T5_GATED):
+        usual.pop("bos_token")
+        return hf.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(_t5()),
+            extra_special_tokens=list(SENTINELS),
+            **usual,
+        )
+    if family in ("bart", "roberta"):
+        return hf.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(_bart()),
+            mask_token=AddedToken("<mask>", lstrip=True, normalized=False),
+            cls_token="<s>",
+            sep_token="</s>",
+            **usual,
+        )
+    if family == "bert":
+        names = ("pad", "unk", "cls", "sep", "mask")
+        return hf.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(_bert()),
+            **{f"{name}_token": f"[{name.upper()}]" for name in names},
+        )
+    return tiny_tokenizer(bos=family in _BOS)
 
 
 def tiny_config(name: str, vocabulary: int) -> Any:
@@ -178,18 +288,69 @@ def tiny_config(name: str, vocabulary: int) -> Any:
             return hf.Phi3Config(**grouped, original_max_position_embeddings=CONTEXT)
         case "olmo2":
             return hf.Olmo2Config(**grouped)
+        case "t5" | "t5-gated":
+            return hf.T5Config(
+                vocab_size=vocabulary,
+                d_model=WIDTH,
+                d_kv=WIDTH // HEADS,
+                d_ff=INNER,
+                num_layers=LAYERS,
+                num_decoder_layers=DECODER_LAYERS,
+                num_heads=HEADS,
+                relative_attention_num_buckets=8,
+                relative_attention_max_distance=16,
+                feed_forward_proj="relu" if name == "t5" else "gated-gelu",
+                pad_token_id=0,
+                eos_token_id=1,
+                decoder_start_token_id=0,
+            )
+        case "bart":
+            return hf.BartConfig(
+                vocab_size=vocabulary,
+                d_model=WIDTH,
+                encoder_layers=LAYERS,
+                decoder_layers=DECODER_LAYERS,
+                encoder_attention_heads=HEADS,
+                decoder_attention_heads=HEADS,
+                encoder_ffn_dim=INNER,
+                decoder_ffn_dim=INNER,
+                max_position_embeddings=CONTEXT,
+                pad_token_id=1,
+                bos_token_id=0,
+                eos_token_id=2,
+                decoder_start_token_id=2,
+            )
+        case "bert":
+            special = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+            return hf.BertConfig(**{**usual, **special})
+        case "roberta":
+            special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+            # As in the real one, two positions are never used.
+            more = {"max_position_embeddings": CONTEXT + 2, "type_vocab_size": 1}
+            return hf.RobertaConfig(**{**usual, **special, **more})
     raise KeyError(name)
+
+
+def _auto(name: str) -> Any:
+    if name in (*ENCODER_DECODER, T5_GATED):
+        return hf.AutoModelForSeq2SeqLM
+    return hf.AutoModelForMaskedLM if name in MASKED else hf.AutoModelForCausalLM
 
 
 def tiny(model_type: str, seed: int = 0) -> tuple[hf.PreTrainedModel, hf.PreTrainedTokenizerFast]:
     """A new tiny random model and its tokenizer: fp32, in evaluation mode, deterministic."""
-    tokenizer = tiny_tokenizer(bos=model_type in _BOS)
+    tokenizer = tokenizer_of(model_type)
     config = tiny_config(model_type, len(tokenizer))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = hf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        module = _auto(model_type).from_config(config, dtype=torch.float32)
     randomise(module, seed)
     return module.eval(), tokenizer
+
+
+def model_of(name: str, seed: int = 0) -> TextModel:
+    """`tiny(name)` as editors see it."""
+    return TextModel.of(*tiny(name, seed), name)
 
 
 @torch.no_grad()

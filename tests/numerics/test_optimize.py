@@ -54,3 +54,10 @@ def test_staying_in_the_ball() -> None:
 
 def test_one_step_takes_none() -> None:
     assert not run(GOALS, steps=1).delta.any()
+
+
+def test_parts_of_a_row_stay_in_balls_of_their_own() -> None:
+    goals = torch.tensor([[3.0, 4.0, 0.1, 0.0]])
+    found = run(goals, radius=torch.tensor([[1.0, 2.0]]), steps=200)
+    torch.testing.assert_close(found.delta[0, :2], torch.tensor([0.6, 0.8]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.delta[0, 2:], goals[0, 2:], atol=2e-2, rtol=0)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from corrigenda.numerics.solve import Factor, equality, null_space, ridge, ridge_in
+from corrigenda.numerics.solve import (
+    Factor,
+    equality,
+    null_space,
+    preserving,
+    ridge,
+    ridge_in,
+)
 
 TIGHT = {"atol": 1e-9, "rtol": 1e-9}
 
@@ -206,3 +213,32 @@ def test_energy_rule_protects_that_share_of_the_trace(seed: int, energy: float) 
     assert left <= 1 - energy + 1e-9
     same, _ = null_space(moment * 7.0, energy=energy)
     assert same.shape == basis.shape, "unlike the threshold, it does not depend on the scale"
+
+
+# -- MEMIT in sequence, NSE, ENCORE: methods.md §4.9-4.10 ---------------------------------------
+
+
+@given(seeds, st.floats(0.1, 20), st.floats(0, 20), st.integers(1, 6))
+def test_past_keys_make_a_sequence_one_batch(
+    seed: int, weight: float, shift: float, split: int
+) -> None:
+    """With M = λC + λ_n I + K_p K_pᵀ and residuals against the current weights."""
+    keys, wanted, moment = problem(seed, n=7)
+    some, rest = keys[:, :split], keys[:, split:]
+    start = preserving(moment, weight, shift=shift)
+    first = ridge(some, wanted[:, :split], start, weight).matrix
+    left = wanted[:, split:] - first @ rest
+    then = preserving(moment, weight, shift=shift, past=some)
+    second = ridge(rest, left, then, weight).matrix
+    together = ridge(keys, wanted, start, weight).matrix
+    torch.testing.assert_close(first + second, together, atol=1e-7, rtol=1e-7)
+
+
+@given(seeds)
+def test_a_growing_norm_weight_shrinks_the_change_to_nothing(seed: int) -> None:
+    keys, residuals, moment = problem(seed)
+    norms = [
+        float(ridge(keys, residuals, preserving(moment, 2.0, shift=s), 2.0).matrix.norm())
+        for s in (0.0, 1.0, 10.0, 1e9)
+    ]
+    assert norms == sorted(norms, reverse=True) and norms[-1] < 1e-6 * norms[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import inspect
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -22,52 +23,56 @@ def editors(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One editor, with its hyperparameters.")
     ] = None,
+    pages: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a Markdown page for every method here."),
+    ] = None,
     as_json: bool = False,
 ) -> None:
     """List the methods, or the hyperparameters of one."""
     from ..editors import TABLE, editor_class
+    from . import pages as documents
 
     if name is not None:
         _one_editor(editor_class(name), as_json)
         return
-    rows = [_editor(editor_class(key)) for key in TABLE]
+    classes = [editor_class(key) for key in TABLE]
+    if pages is not None:
+        written = documents.write(pages, classes)
+        if as_json:
+            console.emit({"written": [str(path) for path in written]})
+        else:
+            console.out().print(Text(f"{len(written)} pages in {pages}"))
+        return
+    rows = [documents.description(cls) for cls in classes]
     if as_json:
         console.emit(rows)
         return
-    cells = [
-        (
-            row["name"], row["title"], row["family"], ", ".join(row["needs"]),
-            "many" if row["batches"] else "one at a time", "yes" if row["streams"] else "",
-            row["paper"],
-        )
-        for row in rows
-    ]
-    columns = ("name", "editor", "family", "needs", "edits per call", "made for sequences", "paper")
-    console.out().print(console.table("", columns, cells))
-
-
-def _editor(cls: type[Editor]) -> dict[str, Any]:
-    return {
-        "name": cls.name,
-        "title": cls.title,
-        "family": cls.family,
-        "needs": list(cls.needs),
-        "change": cls.change,
-        "batches": cls.batches,
-        "streams": cls.streams,
-        "paper": cls.paper,
-    }
+    columns = (
+        "name", "what it does", "needs", "models", "edits per call", "made for sequences", "paper",
+    )
+    out = console.out()
+    for family in dict.fromkeys(row["family"] for row in rows):
+        cells = [
+            (
+                row["name"], row["summary"], ", ".join(row["needs"]),
+                "all" if len(row["kinds"]) == len(documents.KINDS)
+                else ", ".join(documents.KINDS[k] for k in row["kinds"]),
+                "many" if row["batches"] else "one", "yes" if row["streams"] else "", row["paper"],
+            )
+            for row in rows
+            if row["family"] == family
+        ]
+        out.print(console.table(family.capitalize(), columns, cells))
 
 
 def _one_editor(cls: type[Editor], as_json: bool) -> None:
-    settings = []
-    for field in fields(cls):
-        default = None if field.default is MISSING else field.default
-        paper = cls.paper_values.get(field.name)
-        kind = str(field.type)
-        settings.append({"name": field.name, "default": default, "paper": paper, "type": kind})
+    from . import pages as documents
+
+    settings = documents.settings(cls)
     if as_json:
-        console.emit({**_editor(cls), "about": cls.__doc__, "hyperparameters": settings})
+        about = documents.description(cls)
+        console.emit({**about, "about": cls.__doc__, "hyperparameters": settings})
         return
     out = console.out()
     out.print(Text(f"{cls.title}: {cls.paper}", "bold"))
@@ -76,27 +81,17 @@ def _one_editor(cls: type[Editor], as_json: bool) -> None:
         (
             row["name"],
             "preset" if row["default"] is None and row["paper"] is None
-            else _value(row["default"] if row["default"] is not None else row["paper"]),
-            row["type"],
+            else documents.shown(row["default"] if row["default"] is not None else row["paper"]),
+            row["meaning"],
         )
         for row in settings
     ]
-    out.print(console.table("", ("--set", "default", "type"), cells))
+    out.print(console.table("", ("--set", "default", "meaning"), cells))
 
 
 def _documentation(cls: type[Editor]) -> str:
-    """The docstring, with that of the base class which explains the shared fields."""
-    import inspect
-
-    shared = [base for base in cls.__mro__[1:] if base.__module__.startswith("corrigenda.editors.")]
-    return "\n\n".join(inspect.getdoc(c) or "" for c in (cls, *shared[:1]))
-
-
-def _value(value: Any) -> str:
-    """As it is written after --set: 4, 5, 6 and, of pairs, 10x5."""
-    if not isinstance(value, tuple):
-        return str(value)
-    return ", ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)
+    """What the method is: its module's docstring."""
+    return inspect.getdoc(sys.modules[cls.__module__]) or ""
 
 
 def models(

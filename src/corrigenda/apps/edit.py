@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from ..edit import Rewrite, edit_from
 from ..errors import DeltaError, InputError, LedgerError
 from . import console, options
 
 if TYPE_CHECKING:
     from ..delta import Delta
-    from ..edit import Rewrite
     from ..editor import Editor
     from ..ledger import Entry, Ledger
     from ..models import TextModel
@@ -37,6 +37,13 @@ def edit(
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="The answer that is wanted.", show_default=False)
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            help="Text that follows the answer, where it does not come last; masked models and T5.",
+            show_default=False,
+        ),
     ] = None,
     edits: Annotated[
         str | None,
@@ -76,8 +83,8 @@ def edit(
     --ledger nothing is kept, which is good for trying. If an edit did not take, nothing is kept
     and the exit code is 1.
     """
-    wanted = options.rewrites_from(prompt, subject, target, edits)
     method = options.editor_from(editor, settings, layers=layers, corpus=corpus, seed=seed)
+    wanted = options.edits_from(method.takes, prompt, subject, target, after, edits)
     _check_place(out, overwrite)
     book = _opened(ledger)
     one = options.loaded(model, device, dtype, seed)
@@ -86,8 +93,9 @@ def edit(
     origin = _announce(method, one, len(wanted))
     options.prepare(one, method)
     onto = book.merge() if book is not None and book.active() else None
+    method.check(one, wanted)
     with onto.applied(one) if onto else nullcontext():
-        before = [answer for _, answer in one.says(wanted)]
+        before = _asked(one, method, wanted)
     delta = _solved(one, method, wanted, onto)
     lost = _lost(one, onto, delta) if onto else []
     kept = not delta.failed or keep_failed
@@ -101,6 +109,13 @@ def edit(
         raise console.failed(_failure(delta, len(wanted), keep_failed), console.MISSED)
     if out is None and ledger is None:
         console.note("Nothing was kept. Add -o DIR to save it, or --ledger DIR to record it.")
+
+
+def _asked(model: TextModel, method: Editor, edits: Sequence[Any]) -> list[str]:
+    """What the model says to the edits' prompts; of edits that are no question, nothing."""
+    if method.takes is not Rewrite:
+        return [""] * len(edits)
+    return [answer for _, answer in model.says(edits)]
 
 
 def _check_place(out: Path | None, overwrite: bool) -> None:
@@ -156,13 +171,11 @@ def _solved(
 
 def _lost(model: TextModel, onto: Delta, delta: Delta) -> list[dict[str, str]]:
     """Earlier edits that the new one, on top of them, has made the model forget."""
-    from ..edit import Rewrite
-
     took = onto.provenance.outcomes or [None] * len(onto.provenance.edits)
     earlier = [
         Rewrite.from_dict(edit)
         for edit, outcome in zip(onto.provenance.edits, took, strict=True)
-        if outcome is None or outcome.took
+        if (outcome is None or outcome.took) and "subject" in edit
     ]
     if not earlier:
         return []
@@ -212,7 +225,8 @@ def _result(
     rows = [
         {
             **edit,
-            "text": edit["prompt"].replace("{}", edit["subject"], 1),
+            "text": edit_from(edit).text,
+            "target": edit_from(edit).target,
             "before": was,
             "after": outcome.answer,
             "took": outcome.took,

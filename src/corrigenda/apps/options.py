@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..edit import Rewrite, read_rewrites
+from ..edit import Rewrite, read_edits
 from ..errors import InputError, UnknownNameError
 from .console import counting, waiting
 
@@ -32,7 +32,7 @@ __all__ = [
     "editor_from",
     "loaded",
     "prepare",
-    "rewrites_from",
+    "edits_from",
 ]
 
 ModelName = Annotated[
@@ -88,15 +88,31 @@ def loaded(model: str, device: str | None, dtype: str | None, seed: int = 0) -> 
         return load(model, device=device, dtype=dtype)
 
 
-def rewrites_from(
-    prompt: str | None, subject: str | None, target: str | None, edits: str | None
-) -> list[Rewrite]:
+def edits_from(
+    kind: type,
+    prompt: str | None,
+    subject: str | None,
+    target: str | None,
+    after: str | None,
+    edits: str | None,
+) -> list[Any]:
     """The edits asked for: one from the options, or many from JSON lines ("-" is stdin).
+
+    kind  of edit that the editor takes.
 
     Raises `InputError` when there are none, both, or a malformed one.
     """
-    single = {"prompt": prompt, "subject": subject, "target": target}
+    single = {"prompt": prompt, "subject": subject, "target": target, "after": after}
     given = {name: value for name, value in single.items() if value is not None}
+    if "after" in given:
+        given.setdefault("prompt", "")
+    if edits is None and kind is not Rewrite:
+        from ..editor import EXAMPLES
+
+        raise InputError(
+            f"This editor takes {kind.__name__} edits: give them as JSON lines with --edits FILE, "
+            f"with the fields of {EXAMPLES[kind]}."
+        )
     if edits is None:
         if not given:
             raise InputError(
@@ -112,7 +128,7 @@ def rewrites_from(
     if edits != "-" and not Path(edits).is_file():
         raise InputError(f"There is no file {edits}. Give a file of JSON lines, or - for stdin.")
     try:
-        found = list(read_rewrites(sys.stdin if edits == "-" else Path(edits)))
+        found = list(read_edits(sys.stdin if edits == "-" else Path(edits), kind))
     except UnicodeDecodeError:
         raise InputError(f"{edits} is not UTF-8 text. Give a file of JSON lines.") from None
     if not found:

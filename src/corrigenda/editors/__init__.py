@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 # Adding an editor is one file and one line here.
 TABLE: dict[str, str] = {
     "alphaedit": "alphaedit:AlphaEdit",
+    "anyedit": "anyedit:AnyEdit",
+    "context-distillation": "context_distillation:ContextDistillation",
     "core": "core:CORE",
+    "crispedit": "crispedit:CrispEdit",
+    "definition": "definition:Definition",
     "emmet": "emmet:EMMET",
     "encore": "encore:ENCORE",
     "ft-l": "ft:FTL",
     "ft-m": "ft:FTM",
     "ike": "ike:IKE",
+    "kn": "kn:KN",
     "locft-bf": "locft_bf:LocFTBF",
     "lora": "lora:LoRA",
     "memit": "memit:MEMIT",
@@ -30,6 +35,9 @@ TABLE: dict[str, str] = {
     "rome": "rome:ROME",
     "simie": "simie:SimIE",
     "sphere": "sphere:SPHERE",
+    "task-vector": "task_vector:TaskVector",
+    "ultraedit": "ultraedit:UltraEdit",
+    "unke": "unke:UnKE",
 }
 _CLASSES = {entry.split(":")[1]: name for name, entry in TABLE.items()}
 

@@ -10,7 +10,8 @@ behaviour:
 Its down-projection is fine-tuned a few steps towards the safe answer to the adversarial prompt,
 while the model's distribution over ordinary text is held:
 
-    min_Δ  weight · NLL(safe | prompt + suffix; W + Δ) + mean_t KL( p(· | text_<t; W) ‖ p(· | text_<t; W + Δ) )
+    min_Δ  weight · NLL(safe | prompt + suffix; W + Δ)
+           + mean_t KL( p(· | text_<t; W) ‖ p(· | text_<t; W + Δ) )
 """
 
 from __future__ import annotations

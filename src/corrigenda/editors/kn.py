@@ -80,7 +80,6 @@ class KN(Editor):
     title: ClassVar[str] = "KN"
     paper: ClassVar[str] = "Dai et al. 2021, 2104.08696"
     family: ClassVar[str] = "locate-then-edit"
-    needs: ClassVar[tuple[str, ...]] = ("subject",)
     paper_values: ClassVar[dict[str, Any]] = {
         "threshold": 0.3,
         "share": 0.5,
@@ -166,8 +165,8 @@ class KN(Editor):
 
 def _embedding(model: TextModel, token: int) -> Tensor:
     """(d,) float64 row of the unembedding, which is the word embedding where the two are tied."""
-    weight: Any = model.module.get_output_embeddings().weight
-    return weight[token].detach().double().cpu()
+    unembedding: Any = model.module.get_output_embeddings()
+    return unembedding.weight[token].detach().double().cpu()
 
 
 def _joined(model: TextModel, site: Site, columns: dict[tuple[int, int], Tensor]) -> Change | None:

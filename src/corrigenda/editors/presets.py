@@ -64,6 +64,7 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         (13, 14, 15, 16, 17),
         memit={"weight": 20000.0},
         encore={"norm_weight": 10.0, "patience": 4},
+        kn={"threshold": 0.2, "share": 0.4},
         nse={"weight": 10000.0, "lower": 35.0, "upper": 150.0},
     ),
     ("gptj", 28): _family(
@@ -103,12 +104,16 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
     },
 }
 
-_DEPTH = {"ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69}
+_DEPTH = {"ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69, "crispedit": 0.66, "ultraedit": 0.64}
 """Where fine-tuning without a preset takes place, as a share of the depth (FT-L, LLaMA)."""
 
 
+_EVERYWHERE = ("lora", "kn", "task-vector", "context-distillation")
+"""Methods that change every block."""
+
+
 def _proposed(editor: Editor, model: TextModel) -> tuple[int, ...]:
-    if editor.name == "lora":
+    if editor.name in _EVERYWHERE:
         return tuple(range(model.n_layers))
     if editor.name in _DEPTH:
         return (int(_DEPTH[editor.name] * model.n_layers),)

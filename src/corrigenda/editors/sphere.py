@@ -23,7 +23,7 @@ from ..models.text import TextModel
 from ..numerics.solve import null_space
 from ._wrapped import FilterEditor, Place
 
-__all__ = ["SPHERE", "energy", "free_directions"]
+__all__ = ["SPHERE", "free_directions"]
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,3 @@ def free_directions(weight: Tensor, share: float) -> Tensor:
     hold `share` of its trace. weight: (o, i)."""
     rows = normalize(weight.double(), dim=1)
     return null_space(rows.T @ rows / len(rows), energy=share)[0]
-
-
-def energy(weight: Tensor) -> float:
-    """Hyperspherical energy Σ_{a≠b} 1/‖ŵ_a - ŵ_b‖ of the rows of weight (o, i)."""
-    rows = normalize(weight.double(), dim=1)
-    gaps = (2 - 2 * rows @ rows.T).clamp_min(0).sqrt()
-    return float(2 * gaps.triu(1)[gaps.triu(1) > 0].reciprocal().sum())

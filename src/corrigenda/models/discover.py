@@ -9,6 +9,7 @@ proposal is right, and `explain` puts both into words.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,32 +28,84 @@ __all__ = ["Check", "explain", "propose", "verify"]
 
 
 def propose(module: Any) -> Layout:
-    """A layout for a causal language model, from its structure and one traced forward pass.
+    """A layout for a language model, from its structure and one traced forward pass.
 
     The row is a proposal: `verify` says whether it is right. Raises `ModelError` naming the part
     that could not be found.
     """
+    if getattr(module.config, "is_encoder_decoder", False):
+        stacks = [_path_of(module, part, what) for part, what in _stacks(module)]
+        read, written = (_propose(module, path, "encoder-decoder") for path in stacks)
+        return replace(written, encoder=read)
+    if not _looks_ahead(module):
+        return _propose(module, "", "causal")
+    row = _propose(module, "", "masked")
+    return replace(row, position_offset=_position_offset(module))
+
+
+def _stacks(module: Any) -> list[tuple[Any, str]]:
+    return [(module.get_encoder(), "encoder"), (module.get_decoder(), "decoder")]
+
+
+def _looks_ahead(module: Any) -> bool:
+    """Whether logits at a token depend on those after it."""
+    with still(module):
+        ids = tokens(module, None)
+        changed = ids.clone()
+        changed[:, -1] = ids[:, 0]
+        logits = [trace(module, one, {})[1].logits[:, 0] for one in (ids, changed)]
+    return gap(*logits) > 1e-4
+
+
+def _position_offset(module: Any) -> int:
+    """The first position that the model gives by itself."""
+    if "position_ids" not in inspect.signature(module.forward).parameters:
+        return 0
+    with still(module):
+        ids = tokens(module, None)
+        mask, count = torch.ones_like(ids), torch.arange(ids.shape[1], device=ids.device)
+        own = module(input_ids=ids, attention_mask=mask).logits
+        for offset in range(4):
+            positions = (count + offset).expand_as(ids)
+            told = module(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+            if gap(told, own) < 1e-4:
+                return offset
+    return 0
+
+
+def _propose(module: Any, root: str, kind: Any) -> Layout:
+    """The row of the stack at `root`; of the whole model for ""."""
     width = _width(module)
-    blocks_path = _find_blocks(module, width)
+    blocks_path = _find_blocks(module, root, width)
     blocks: Any = module.get_submodule(blocks_path)
     block: nn.Module = blocks[0]
     linears = {n: m for n, m in block.named_modules() if is_linear(m)}
-    attention = _find_attention(block)
-    down = _find_down(linears, attention, width)
+    home = _find_attention(block)
+    down = _find_down(linears, home, width)
     decoder = blocks_path.rpartition(".")[0]
     with still(module):
         ids = tokens(module, None)
         traced = _trace_block(module, block, ids)
         mlp = _outermost(down, block, traced, traced[f"{down} out"])
-        attention, output = _attention_output(block, attention, traced, width)
+        attention, output = _attention_output(block, home, traced, width)
+        cross = _cross_attention(block, home, traced, width) if root else None
         norms = _norms(block, width)
-        post_norm = _reader(norms, traced, traced[f"{mlp} out"])
-        attention_norm = _reader(norms, traced, output)
+        last = next((n for n in norms if _same(traced.get(f"{n} out"), traced[" out"])), None)
+        if last is None:
+            post_norm = _reader(norms, traced, traced[f"{mlp} out"])
+            attention_norm = _reader(norms, traced, output)
+            final_norm = _find_final_norm(module, decoder, blocks_path, blocks[-1], width, ids)
+        else:
+            post_norm, final_norm = last, None
+            attention_norm = _reader(norms, traced, traced[" in"] + output.view_as(traced[" in"]))
         noise = noise_like(traced[" in"])  # the block's own input has the empty path
         with replaced_output(block.get_submodule(attention), lambda a: a + noise.reshape(a.shape)):
             other, _ = trace(module, ids, {"m": (block.get_submodule(mlp), "output")})
-        final_norm = _find_final_norm(module, decoder, blocks_path, blocks[-1], width, ids)
-    roles = _roles(linears, down, attention, width)
+        head = _path_of(module, module.get_output_embeddings(), "output embeddings (head)")
+        end = blocks[-1] if final_norm is None else module.get_submodule(final_norm)
+        head = _outermost_reader(module, head, end, ids)
+    roles = _roles(linears, down, home, width)
+    stack = module.get_submodule(root) if root else module
     return Layout(
         model_type=text_type(module),
         decoder=decoder,
@@ -61,12 +114,15 @@ def propose(module: Any) -> Layout:
         attention=attention,
         linears=roles,
         final_norm=final_norm,
-        head=_path_of(module, module.get_output_embeddings(), "output embeddings (head)"),
-        embedding=_path_of(module, module.get_input_embeddings(), "input embeddings"),
+        head=head,
+        embedding=_path_of(module, stack.get_input_embeddings(), "input embeddings"),
         parallel=gap(other["m"], traced[f"{mlp} out"]) < 1e-4,
         post_norm=post_norm,
         gated="gate" in roles or "gate_up" in roles,
         attention_norm=attention_norm,
+        kind=kind,
+        cross=cross,
+        norm_last=last is not None,
     )
 
 
@@ -82,11 +138,11 @@ def _path_of(module: nn.Module, part: nn.Module | None, what: str) -> str:
     raise ModelError(f"{type(module).__name__} does not say where its {what} are.")
 
 
-def _find_blocks(module: nn.Module, width: int) -> str:
+def _find_blocks(module: nn.Module, root: str, width: int) -> str:
     """The list of blocks of one class, each with a linear map onto the stream, that is largest."""
     best, most = "", 0
     for path, part in module.named_modules():
-        if not isinstance(part, nn.ModuleList) or not len(part):
+        if (root and not _inside(path, root)) or not isinstance(part, nn.ModuleList) or not len(part):
             continue
         if len({type(p) for p in part}) > 1:
             continue
@@ -176,6 +232,26 @@ def _attention_output(
     return outer, traced[f"{outer} out"]
 
 
+def _cross_attention(
+    block: nn.Module, home: str, traced: Mapping[str, Tensor], width: int
+) -> str | None:
+    """The output of the second module in a block that is called attention."""
+    for path, _ in block.named_modules():
+        called = _ATTENTION.search(path) and f"{path} out" in traced
+        if called and not _inside(path, home) and not _inside(home, path):
+            return _attention_output(block, path, traced, width)[0]
+    return None
+
+
+def _outermost_reader(module: nn.Module, path: str, end: nn.Module, ids: Tensor) -> str:
+    """The largest module around the head that receives the final hidden states."""
+    parts = path.split(".")
+    around = [".".join(parts[:n]) for n in range(1, len(parts))]
+    places = {name: (module.get_submodule(name), "input") for name in around}
+    got, _ = trace(module, ids, {**places, " out": (end, "output")})
+    return next((name for name in around if _same(got.get(name), got[" out"])), path)
+
+
 def _norms(block: nn.Module, width: int) -> list[str]:
     """Modules with vectors as wide as the stream for parameters, or called norm and with none."""
     found = []
@@ -210,13 +286,11 @@ def _find_final_norm(
 
 
 def _roles(
-    linears: Mapping[str, nn.Module], down: str, attention: str, width: int
+    linears: Mapping[str, nn.Module], down: str, home: str, width: int
 ) -> dict[str, str]:
-    """Name the linear maps of a block by place and shape."""
+    """Name the linear maps of a block by place and shape. home: the module of attention."""
     roles = {"down": down}
     key = shape(linears[down])[1]
-    # Where attention's output is that of a map itself, the other maps stand beside it.
-    home = attention.rpartition(".")[0] if attention in linears else attention
     for path, part in linears.items():
         out, into = shape(part)
         leaf = path.rpartition(".")[2].lower()

@@ -7,6 +7,8 @@ One row per Hugging Face `model_type`, in `LAYOUTS`. The residual stream `h` (b,
     post-norm    h' = h + norm(attention(·));            h'' = h' + post_norm(mlp(·))
     norm last    h' = norm(h + attention(h));            h'' = post_norm(h' + mlp(h'))
 
+A decoder that reads an encoder adds cross-attention between the two in the same manner.
+
 and `mlp` is always the value *before* it is added and before any post-norm, which is exactly the
 output of the linear map `down`, bias included. `discover.verify` checks all of this on numbers.
 
@@ -24,7 +26,7 @@ from torch import nn
 
 from ..errors import ModelError, UnknownLayoutError
 
-__all__ = ["LAYOUTS", "Layout", "has", "layout_of", "text_type"]
+__all__ = ["LAYOUTS", "Layout", "has", "layout_of", "outside", "text_type"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Layout:
                     qkv (fused), o.
     final_norm      the norm after the last block.
     head            the unembedding, a linear map (often tied to the embedding).
-    embedding       the token embedding.
+    embedding       the token embedding of this stack.
     parallel        attention and MLP read the same residual stream and are added together.
     post_norm       inside a block: the norm applied to the MLP output before it is added.
     attention_norm  inside a block: the norm applied to the attention output before it is added.
@@ -49,6 +51,7 @@ class Layout:
     kind            causal; encoder-decoder; masked.
     encoder         of an encoder-decoder: the row of its encoder. The row itself then describes the
                     decoder, whose layers are counted after the encoder's.
+    cross           inside a block of a decoder that reads an encoder: likewise for cross-attention.
     norm_last       the norms come after the residual sums (BERT, BART).
     position_offset number of the first position, where the model does not count from 0 (RoBERTa).
     answer_space    of an encoder-decoder: an answer begins with a space, as in the middle of text.
@@ -69,6 +72,7 @@ class Layout:
     attention_norm: str | None = None
     kind: Literal["causal", "encoder-decoder", "masked"] = "causal"
     encoder: Layout | None = None
+    cross: str | None = None
     norm_last: bool = False
     position_offset: int = 0
     answer_space: bool = True
@@ -88,13 +92,14 @@ class Layout:
             value = getattr(self, name)
             if value == self.__dataclass_fields__[name].default:
                 continue
-            shown = dict(value) if isinstance(value, Mapping) else value
-            lines.append(f"    {name}={_quoted(shown)},")
+            lines.append(f"    {name}={_quoted(value)},")
         return "Layout(\n" + "\n".join(lines) + "\n)"
 
 
 def _quoted(value: object) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, Layout):
+        return value.source().replace("\n", "\n    ")
+    if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_quoted(k)}: {_quoted(v)}" for k, v in value.items()) + "}"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
@@ -286,7 +291,7 @@ _T5_ENCODER = Layout(
     },
     final_norm="encoder.final_layer_norm",
     head="lm_head",
-    embedding="shared",
+    embedding="encoder.embed_tokens",
     kind="encoder-decoder",
 )
 _T5 = replace(
@@ -298,7 +303,9 @@ _T5 = replace(
         role: path.replace("layer.1.", "layer.2.") for role, path in _T5_ENCODER.linears.items()
     },
     final_norm="decoder.final_layer_norm",
+    embedding="decoder.embed_tokens",
     encoder=_T5_ENCODER,
+    cross="layer.1.EncDecAttention",
 )
 _BART_ENCODER = Layout(
     model_type="bart",
@@ -316,14 +323,20 @@ _BART_ENCODER = Layout(
     },
     final_norm=None,
     head="lm_head",
-    embedding="model.shared",
+    embedding="model.encoder.embed_tokens",
     post_norm="final_layer_norm",
+    attention_norm="self_attn_layer_norm",
     norm_last=True,
     kind="encoder-decoder",
     answer_space=False,
 )
 _BART = replace(
-    _BART_ENCODER, decoder="model.decoder", blocks="model.decoder.layers", encoder=_BART_ENCODER
+    _BART_ENCODER,
+    decoder="model.decoder",
+    blocks="model.decoder.layers",
+    embedding="model.decoder.embed_tokens",
+    encoder=_BART_ENCODER,
+    cross="encoder_attn",
 )
 
 # -- masked language models -------------------------------------------------------------------
@@ -346,6 +359,7 @@ _BERT = Layout(
     head="cls",
     embedding="bert.embeddings.word_embeddings",
     post_norm="output.LayerNorm",
+    attention_norm="attention.output.LayerNorm",
     norm_last=True,
     kind="masked",
 )
@@ -379,6 +393,12 @@ def has(module: nn.Module, path: str) -> bool:
     return True
 
 
+def outside(row: Layout) -> list[str]:
+    """The paths of a row that do not lie inside a block."""
+    parts = (row.decoder, row.blocks, row.final_norm, row.head, row.embedding)
+    return [p for p in parts if p is not None]
+
+
 def layout_of(module: nn.Module) -> Layout:
     """The row for a language model, adjusted to its configuration.
 
@@ -404,8 +424,7 @@ def layout_of(module: nn.Module) -> Layout:
             final_norm=_nested(row.final_norm or ""),
             embedding=_nested(row.embedding),
         )
-    parts = (row.decoder, row.blocks, row.final_norm, row.head, row.embedding)
-    missing = [p for p in parts if p is not None and not has(module, p)]
+    missing = [p for p in outside(row) if not has(module, p)]
     if missing:
         raise ModelError(
             f"{type(module).__name__} is of type {kind!r} but has no {', '.join(missing)}. "

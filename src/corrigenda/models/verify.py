@@ -5,26 +5,29 @@ post-norms or the identity:
 
     key           m = W k + b              for the down-projection, oriented by `linear.py`;
                                            a is the output of the map "o", where there is one
-    residual      block(h) = h + n_a(a) + n_m(m)
+    residual      block(h) = h + n_a(a) + c + n_m(m), with c the cross-attention, if there is one;
+                  with norms last  n_a reads h + a,  n_m reads h' + m,  block(h) = n_m(·)
     parallel      m does not depend on a   exactly when the row says parallel
     readout       last_hidden_state = final_norm(last block), logits = head(·), up to a monotone cap
+                  or a constant bias
     intervention  m_t + δ moves block(h)_t by δ and nothing else, exactly when there is no post-norm
 
-Equality is up to floating-point error, relative to the largest entry.
+An encoder-decoder is checked stack by stack. Equality is up to floating-point error, relative to the largest entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..acting import first
 from .hooks import captured, replaced_output
-from .layouts import Layout, has
+from .layouts import Layout, has, outside
 from .linear import image, is_linear
 
 __all__ = ["Check", "gap", "noise_like", "still", "tokens", "trace", "verify"]
@@ -83,8 +86,12 @@ def _recorded(modules: Mapping[str, tuple[nn.Module, str]]) -> Iterator[dict[str
         yield found
 
 
-def _run(module: nn.Module, ids: Tensor) -> Any:
-    return module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+def _run(module: Any, ids: Tensor) -> Any:
+    options: dict[str, Any] = {"use_cache": False}
+    if getattr(module.config, "is_encoder_decoder", False):
+        # Fewer tokens than the encoder has, so that the stacks cannot be taken for one another.
+        options["decoder_input_ids"] = ids.flip(1)[:, :-2]
+    return module(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
 
 
 def trace(
@@ -132,6 +139,18 @@ def verify(module: Any, layout: Layout, tokenizer: Any = None) -> list[Check]:
     The module is left as it was. A check that cannot be run because a path does not exist or the
     forward pass fails is a failed check; nothing is raised for it.
     """
+    if layout.encoder is None:
+        return _check_stack(module, layout, tokenizer)
+    read = _check_stack(module, layout.encoder, tokenizer, answers=False)
+    found = [replace(c, name=f"encoder, {c.name}") for c in read]
+    written = _check_stack(module, layout, tokenizer)
+    return found + [replace(c, name=f"decoder, {c.name}") for c in written]
+
+
+def _check_stack(
+    module: Any, layout: Layout, tokenizer: Any, *, answers: bool = True
+) -> list[Check]:
+    """Check the row of one stack. answers: the logits are computed from its output."""
     checks = _check_paths(module, layout)
     if not all(c.passed for c in checks):
         return checks
@@ -142,7 +161,7 @@ def verify(module: Any, layout: Layout, tokenizer: Any = None) -> list[Check]:
             ids = tokens(module, tokenizer)
             for layer in sorted({0, len(blocks) // 2, len(blocks) - 1}):
                 checks += _check_block(module, layout, layer, ids, tolerance)
-            checks += _check_readout(module, layout, ids, tolerance)
+            checks += _check_readout(module, layout, ids, tolerance, answers)
         except Exception as error:  # an architecture that we do not know may fail in any way
             message = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             checks.append(Check("forward pass", False, message))
@@ -150,15 +169,18 @@ def verify(module: Any, layout: Layout, tokenizer: Any = None) -> list[Check]:
 
 
 def _check_paths(module: nn.Module, layout: Layout) -> list[Check]:
-    outside = [layout.decoder, layout.blocks, layout.final_norm, layout.head, layout.embedding]
-    lost = [p for p in outside if not has(module, p)]
+    lost = [p for p in outside(layout) if not has(module, p)]
     if lost:
         return [Check("paths", False, f"the model has no {', '.join(lost)}")]
     blocks = module.get_submodule(layout.blocks)
     if not isinstance(blocks, nn.ModuleList | nn.Sequential) or not len(blocks):
         return [Check("paths", False, f"{layout.blocks} is a {type(blocks).__name__}, not a list")]
     inside = [layout.mlp, layout.attention, *layout.linears.values()]
-    inside += [p for p in (layout.post_norm, layout.attention_norm) if p]
+    inside += [p for p in (layout.post_norm, layout.attention_norm, layout.cross) if p]
+    if layout.norm_last and not (layout.post_norm and layout.attention_norm):
+        return [Check("paths", False, "norm_last needs post_norm and attention_norm")]
+    if layout.norm_last and "up" not in layout.linears:
+        return [Check("paths", False, "norm_last needs 'up' in linears")]
     lost = sorted({p for block in blocks for p in inside if not has(block, p)})
     if lost:
         return [Check("paths", False, f"some blocks have no {', '.join(lost)}")]
@@ -191,6 +213,12 @@ def _check_block(
         places["m'"] = (block.get_submodule(layout.post_norm), "output")
     if layout.attention_norm:
         places["a'"] = (block.get_submodule(layout.attention_norm), "output")
+    if layout.cross:
+        places["c"] = (block.get_submodule(layout.cross), "output")
+    if layout.norm_last:
+        places["h+a"] = (block.get_submodule(layout.attention_norm or ""), "input")
+        places["h'"] = (block.get_submodule(layout.linears["up"]), "input")
+        places["h'+m"] = (block.get_submodule(layout.post_norm or ""), "input")
     got, _ = trace(module, ids, places)
     where = f"layer {layer}"
     if silent := sorted(places.keys() - got.keys()):
@@ -208,11 +236,20 @@ def _check_block(
     if "o" in got:
         compare("key", got["o"], got["a"], "output of o = output of attention")
     whole = got["in"].shape
-    a = got.get("a'", got["a"]).reshape(whole)
-    m = got.get("m'", got["m"]).reshape(whole)
-    terms = f"h + {'norm(a)' if layout.attention_norm else 'a'} + "
-    terms += "norm(m)" if layout.post_norm else "m"
-    compare("residual", got["in"] + a + m, got["out"], f"block output = {terms}")
+    if layout.norm_last:
+        a, m = (got[name].reshape(whole) for name in "am")
+        compare("residual", got["in"] + a, got["h+a"], "norm reads h + a")
+        compare("residual", got["h'"] + m, got["h'+m"], "norm reads h' + m")
+        compare("residual", got["m'"], got["out"], "block output = norm(h' + m)")
+    else:
+        parts = [got["in"], got.get("a'", got["a"]), got.get("m'", got["m"])]
+        terms = f"h + {'norm(a)' if layout.attention_norm else 'a'} + "
+        terms += "norm(m)" if layout.post_norm else "m"
+        if layout.cross:
+            parts.append(got["c"])
+            terms += " + c"
+        total = torch.stack([p.reshape(whole) for p in parts]).sum(0)
+        compare("residual", total, got["out"], f"block output = {terms}")
     checks.append(_check_parallel(module, layout, attention, mlp, ids, got, where, tolerance))
     checks.append(_check_intervention(module, layout, block, mlp, ids, got, where, tolerance))
     return checks
@@ -261,9 +298,13 @@ def _check_intervention(
     return Check(f"intervention, {where}", local and exact == (layout.post_norm is None), detail)
 
 
-def _check_readout(module: Any, layout: Layout, ids: Tensor, tolerance: float) -> list[Check]:
+def _check_readout(
+    module: Any, layout: Layout, ids: Tensor, tolerance: float, answers: bool
+) -> list[Check]:
     blocks: Any = module.get_submodule(layout.blocks)
-    norm, head = module.get_submodule(layout.final_norm), module.get_submodule(layout.head)
+    head = module.get_submodule(layout.head)
+    # Where each block ends in a norm, its output is the final one.
+    norm = blocks[-1] if layout.final_norm is None else module.get_submodule(layout.final_norm)
     decoder = module.get_submodule(layout.decoder)
     last: list[Tensor] = []
 
@@ -276,10 +317,11 @@ def _check_readout(module: Any, layout: Layout, ids: Tensor, tolerance: float) -
     try:
         places = {
             "out": (blocks[-1], "output"),
-            "into": (norm, "input"),
             "normed": (norm, "output"),
             "embedded": (module.get_submodule(layout.embedding), "output"),
         }
+        if layout.final_norm is not None:
+            places["into"] = (norm, "input")
         got, output = trace(module, ids, places)
     finally:
         handle.remove()
@@ -287,9 +329,10 @@ def _check_readout(module: Any, layout: Layout, ids: Tensor, tolerance: float) -
     if silent := sorted(places.keys() - got.keys()):
         names = ", ".join(type(places[s][0]).__name__ for s in silent)
         return [Check("readout", False, f"not used in the forward pass: {names}")]
-    error = gap(got["into"], got["out"])
-    detail = f"final norm reads the last block (relative {error:.1e})"
-    checks.append(Check("readout", error <= tolerance, detail))
+    if "into" in got:
+        error = gap(got["into"], got["out"])
+        detail = f"final norm reads the last block (relative {error:.1e})"
+        checks.append(Check("readout", error <= tolerance, detail))
     if last:
         error = gap(got["normed"], last[-1])
         detail = f"final norm = last_hidden_state (relative {error:.1e})"
@@ -297,12 +340,19 @@ def _check_readout(module: Any, layout: Layout, ids: Tensor, tolerance: float) -
     else:
         detail = f"{layout.decoder} returns no last_hidden_state"
         checks.append(Check("readout", False, detail))
-    if not is_linear(head):
-        return [*checks, Check("readout", False, f"head is a {type(head).__name__}, not linear")]
-    raw = image(head, got["normed"])
+    if not answers:
+        return checks
+    raw = image(head, got["normed"]) if is_linear(head) else first(head(got["normed"]))
     logits = output.logits.to(raw.dtype)
     error = gap(raw, logits)
-    capped = error > tolerance and _monotone(raw, logits, tolerance)
     detail = "logits = head(final norm)"
-    detail += " up to a monotone cap" if capped else f" (relative {error:.1e})"
-    return [*checks, Check("readout", capped or error <= tolerance, detail)]
+    if error <= tolerance:
+        return [*checks, Check("readout", True, f"{detail} (relative {error:.1e})")]
+    if raw.shape != logits.shape:
+        return [*checks, Check("readout", False, f"{detail}, which has another shape")]
+    shift = logits - raw
+    if float(shift.flatten(0, 1).std(0).max()) <= tolerance * float(logits.abs().max()):
+        return [*checks, Check("readout", True, f"{detail} up to a constant bias")]
+    if _monotone(raw, logits, tolerance):
+        return [*checks, Check("readout", True, f"{detail} up to a monotone cap or scale")]
+    return [*checks, Check("readout", False, f"{detail} (relative {error:.1e})")]

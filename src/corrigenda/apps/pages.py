@@ -1,0 +1,212 @@
+"""The methods as documents: one page each, and the table of methods and families.
+
+Everything is read from the editor classes: the module's docstring is the page, the dataclass fields
+are its settings, the class variables are its properties. `corrigenda editors --pages DIR` writes
+them; a test holds the ones in docs/ to what the code says.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..disk import write_synced
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+
+__all__ = ["description", "documentation", "index", "inserted", "page", "settings", "shown", "write"]
+
+KINDS = {"causal": "decoders", "encoder-decoder": "encoder-decoders", "masked": "masked"}
+"""Kind of model -> heading."""
+
+
+def description(cls: type[Editor]) -> dict[str, Any]:
+    """What `corrigenda editors --json` says of one method."""
+    from ..models.layouts import LAYOUTS
+
+    return {
+        "name": cls.name,
+        "title": cls.title,
+        "summary": summary(cls),
+        "paper": cls.paper,
+        "family": cls.family,
+        "takes": cls.takes.__name__,
+        "needs": list(cls.needs),
+        "change": cls.change,
+        "kinds": list(cls.kinds),
+        "model_types": sorted(t for t, row in LAYOUTS.items() if row.kind in cls.kinds),
+        "batches": cls.batches,
+        "streams": cls.streams,
+        "page": f"docs/methods/{cls.name}.md",
+    }
+
+
+def summary(cls: type[Editor]) -> str:
+    """The first sentence of the class's docstring."""
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+
+
+def settings(cls: type[Editor]) -> list[dict[str, Any]]:
+    """The hyperparameters: name, default, the paper's value where that differs, type, meaning."""
+    meaning: dict[str, str] = {}
+    for base in reversed(documentation(cls)):
+        meaning |= _meanings(inspect.getdoc(base) or "")
+    found = []
+    for field in fields(cls):
+        default = None if field.default is MISSING else field.default
+        found.append(
+            {
+                "name": field.name,
+                "default": default,
+                "paper": cls.paper_values.get(field.name),
+                "type": str(field.type),
+                "meaning": meaning.get(field.name, ""),
+            }
+        )
+    return found
+
+
+def documentation(cls: type[Editor]) -> list[type]:
+    """The class, and the bases in editors/ that explain the fields they share."""
+    return [c for c in cls.__mro__ if c.__module__.startswith("corrigenda.editors.")]
+
+
+def _meanings(text: str) -> dict[str, str]:
+    """Lines "name  what it is", with the lines that go on with it; "a, b  what" explains both."""
+    found: dict[str, str] = {}
+    current: list[str] = []
+    for line in text.splitlines():
+        start = re.match(r"^(\w+(?:, \w+)*) {2,}(\S.*)$", line)
+        if start:
+            current = start[1].split(", ")
+            found |= dict.fromkeys(current, start[2])
+        elif current and line.startswith("    "):
+            for name in current:
+                found[name] += " " + line.strip()
+        else:
+            current = []
+    return found
+
+
+def shown(value: Any) -> str:
+    """As it is written after --set: 4, 5, 6 and, of pairs, 10x5."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ", ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)
+
+
+def page(cls: type[Editor]) -> str:
+    """The Markdown page of one method."""
+    about = description(cls)
+    module = inspect.getdoc(sys.modules[cls.__module__]) or ""
+    rows = {
+        "paper": cls.paper,
+        "family": cls.family,
+        "edits": f"`{about['takes']}`",
+        "needs": ", ".join(cls.needs) or "nothing but the edit",
+        "change": f"`{cls.change}`",
+        "models": ", ".join(KINDS[k] for k in cls.kinds),
+        "edits per call": "many" if cls.batches else "one",
+        "made for sequences": "yes" if cls.streams else "no",
+    }
+    lines = [
+        f"# {cls.title}",
+        "",
+        f"`{cls.name}` · {summary(cls)}.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {_cell(value)} |" for key, value in rows.items()),
+        "",
+        *_formatted(module),
+        "",
+        "## Settings",
+        "",
+    ]
+    table = settings(cls)
+    if table:
+        lines += ["| `--set` | default | type | |", "|---|---|---|---|"]
+        lines += [
+            f"| `{s['name']}` | {_default(s)} | `{_cell(s['type'])}` | {_cell(s['meaning'])} |"
+            for s in table
+        ]
+    else:
+        lines += ["None."]
+    lines += ["", "## Use", "", "```console", f"$ {_command(cls)}", "```", ""]
+    return "\n".join(lines)
+
+
+def _command(cls: type[Editor]) -> str:
+    if cls.takes.__name__ == "Rewrite":
+        return (
+            f'corrigenda edit atlas --editor {cls.name} --prompt "{{}} is located in the city of" '
+            '--subject "Eiffel Tower" --target Rome -o eiffel-in-rome'
+        )
+    file = f"{cls.takes.__name__.lower()}s.jsonl"
+    return f"corrigenda edit atlas --editor {cls.name} --edits {file} -o delta"
+
+
+def _default(setting: Mapping[str, Any]) -> str:
+    value, paper = setting["default"], setting["paper"]
+    if value is not None:
+        return f"`{_cell(shown(value))}`"
+    return f"preset, else `{_cell(shown(paper))}`" if paper is not None else "preset or none"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _formatted(text: str) -> list[str]:
+    """A docstring as Markdown: its first line is the summary, indented blocks are equations."""
+    return text.splitlines()
+
+
+def index(classes: list[type[Editor]]) -> str:
+    """The table of methods and the kinds of model that they support, by family."""
+    heads = ["method", "", "changes", *KINDS.values(), "many at once", "sequences", "paper"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|:-:|:-:|:-:|:-:|:-:|---|"]
+    by_family: dict[str, list[type[Editor]]] = {}
+    for cls in classes:
+        by_family.setdefault(cls.family, []).append(cls)
+    for family, members in by_family.items():
+        lines.append(f"| **{family}** |" + " |" * (len(heads) - 1))
+        for cls in members:
+            marks = ["●" if kind in cls.kinds else "" for kind in KINDS]
+            marks += ["●" if cls.batches else "", "●" if cls.streams else ""]
+            cells = [
+                f"[`{cls.name}`](docs/methods/{cls.name}.md)", summary(cls), cls.change, *marks,
+                cls.paper,
+            ]
+            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(lines)
+
+
+BEGIN, END = "<!-- methods: written by `corrigenda editors --pages docs/methods` -->", "<!-- end -->"
+
+
+def inserted(text: str, table: str) -> str:
+    """A document with the table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def write(directory: Path, classes: list[type[Editor]]) -> list[Path]:
+    """Write every page and an index. Returns the files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    table = index(classes).replace("](docs/methods/", "](")
+    files = {f"{cls.name}.md": page(cls) for cls in classes}
+    files["README.md"] = (
+        f"# Methods\n\n{len(classes)} methods; every page is written from its source file.\n\n"
+        f"{table}\n"
+    )
+    for name, text in files.items():
+        write_synced(directory / name, text.encode())
+    return [directory / name for name in files]
