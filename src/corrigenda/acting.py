@@ -47,6 +47,7 @@ __all__ = [
     "Pass",
     "Sides",
     "Values",
+    "fired",
     "first",
     "place",
     "with_first",
@@ -259,12 +260,8 @@ class Neurons(_Stored):
 
     def act(self, x: Tensor, y: Tensor, now: Pass) -> Tensor:
         k, bias, v, gate = (_as(t, y) for t in (self.k, self.bias, self.v, self.gate))
-        active = ACTIVATIONS[self.activation](x.float() @ k.T + bias)  # (b, t, n)
-        if gate.numel():
-            active = active * (x.float() @ gate.T)
-        if not bool(active.any()):
-            return y
-        return (y.float() + active @ v.T).to(y.dtype)
+        active = fired(x, k, bias, gate, self.activation)
+        return (y.float() + active @ v.T).to(y.dtype) if bool(active.any()) else y
 
     def scaled(self, by: float) -> Neurons:
         return replace(self, v=self.v * by)
@@ -287,6 +284,12 @@ class Neurons(_Stored):
             gate,
             self.activation,
         )
+
+
+def fired(x: Tensor, k: Tensor, bias: Tensor, gate: Tensor, activation: str) -> Tensor:
+    """How strongly each of n units is active for x (..., i): (..., n) fp32. See `Neurons`."""
+    active = ACTIVATIONS[activation](x.float() @ k.T + bias)
+    return active * (x.float() @ gate.T) if gate.numel() else active
 
 
 # -- scopes -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces, subject_last
 from corrigenda.numerics.solve import Update
 
-from ..models.tiny import FAMILIES, some_text, tiny
+from ..models.tiny import CAUSAL, some_text, tiny
 
 EDIT = Rewrite("{} is located in", "The Eiffel Tower", "Rome")
 OTHER = Rewrite("The capital of {} is", "France", "Berlin")
@@ -73,7 +73,7 @@ def rows_of(model: TextModel) -> list[Row]:
     return rows
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CAUSAL)
 def test_two_parts_act_as_they_do_in_a_whole_forward_pass(family: str) -> None:
     model = model_of(family)
     rows = rows_of(model)

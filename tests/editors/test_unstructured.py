@@ -15,7 +15,7 @@ from corrigenda.errors import InputError
 from corrigenda.models.hooks import captured
 from corrigenda.models.tokens import pieces
 
-from ..models.tiny import FAMILIES, some_text
+from ..models.tiny import CAUSAL, some_text
 from .finetuning import as_linear, assert_same_changes, bits, text_model, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore::corrigenda.editor.EditWarning")
@@ -37,7 +37,7 @@ def settings(text: str, **more: object) -> dict:
     return {"layers": (1,), "steps": 8, "fit_steps": 8, "statistics": text, **more}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CAUSAL)
 def test_a_recorded_block_runs_again_alone(family):
     model = text_model(family)
     rows = [model.ids(e.statement) for e in LONG]

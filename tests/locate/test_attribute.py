@@ -51,7 +51,7 @@ def test_scores_are_the_formula(family):
                 return leaf["w"]
 
             with torch.enable_grad():
-                p, kept = probability(model, asked.ids, layer, scaled, asked.answer)
+                p, kept = probability(model, asked.ids, layer, scaled, asked.wanted[0])
                 total += torch.autograd.grad(p, leaf["w"])[0]
         expected = (kept["w"] * total / 4).double()
         torch.testing.assert_close(found.neurons[0, layer], kept["w"].double())
@@ -76,7 +76,7 @@ def test_completeness_and_its_error(family):
     with torch.no_grad():
         for layer in range(LAYERS):
             ends = [
-                float(probability(model, asked.ids, layer, scale, asked.answer)[0])
+                float(probability(model, asked.ids, layer, scale, asked.wanted[0])[0])
                 for scale in (torch.clone, torch.zeros_like)
             ]
             changes.append(ends[0] - ends[1])
@@ -125,11 +125,11 @@ def test_what_is_asked():
     model = text_model("llama")
     cut = pieces(model.tokenizer, PROMPTS[0], "Paris, France")
     asked = question(model, PROMPTS[0] + " ", "Paris, France")
-    assert asked.ids == cut.ids[: cut.start] and asked.answer == cut.target[0]
-    assert asked.position == cut.start - 1
-    assert question(model, PROMPTS[0], 7).answer == 7
+    assert asked.ids == cut.ids[: cut.start] and asked.wanted[0] == cut.target[0]
+    assert asked.reads[0] == cut.start - 1
+    assert question(model, PROMPTS[0], 7).wanted == (7,)
     own = question(model, PROMPTS[0])
-    assert own.answer == int(model.next_logprobs([PROMPTS[0]])[0].argmax())
+    assert own.wanted[0] == int(model.next_logprobs([PROMPTS[0]])[0].argmax())
     for wrong in ({"steps": 0}, {"rule": "left"}):
         with pytest.raises(InputError):
             attribute(model, [own], **wrong)

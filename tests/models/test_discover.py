@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -21,7 +23,7 @@ from corrigenda.models.discover import explain, propose
 from corrigenda.models.layouts import layout_of
 from corrigenda.models.verify import gap, noise_like, verify
 
-from .tiny import FAMILIES, VARIANTS, randomise, tiny
+from .tiny import FAMILIES, T5_GATED, VARIANTS, randomise, tiny
 
 SMALL = {
     "vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
@@ -35,11 +37,15 @@ def made(config: object) -> nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS])
+@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS, T5_GATED])
 def test_known_rows_are_found_again_from_the_structure(name: str) -> None:
     module, _ = tiny(name)
     # `propose` does not look at the table, so the architecture is as good as unknown.
-    assert propose(module) == layout_of(module)
+    found, known = propose(module), layout_of(module)
+    if known.encoder is not None:
+        # How an answer is spelt cannot be seen in the structure.
+        known = replace(known, answer_space=True, encoder=replace(known.encoder, answer_space=True))
+    assert found == known
 
 
 def test_the_proposal_does_not_depend_on_the_mode_and_keeps_it() -> None:
@@ -86,7 +92,6 @@ def test_a_shared_expert_is_not_taken_for_the_mlp() -> None:
     [
         (MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1), "attention"),
         (MixtralConfig(**SMALL, num_local_experts=2, num_key_value_heads=2), "mixture of experts"),
-        (BertConfig(**SMALL, is_decoder=True), "No norm"),
     ],
 )
 def test_what_cannot_be_proposed_is_named(config: object, reason: str) -> None:
@@ -95,6 +100,11 @@ def test_what_cannot_be_proposed_is_named(config: object, reason: str) -> None:
         propose(module)
     message = explain(module)
     assert reason in message and "write the paths down as a Layout" in message
+
+
+def test_a_bert_that_runs_as_a_decoder_is_refused() -> None:
+    with pytest.raises(ModelError, match="runs as a decoder"):
+        layout_of(made(BertConfig(**SMALL, is_decoder=True)))
 
 
 def test_no_blocks_at_all() -> None:

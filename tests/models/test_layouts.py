@@ -16,9 +16,22 @@ from corrigenda.models.layouts import LAYOUTS, Layout, layout_of
 from corrigenda.models.linear import bias, image, is_linear, matrix, shape, transposed
 from corrigenda.models.verify import verify
 
-from .tiny import FAMILIES, HEADS, LAYERS, VARIANTS, WIDTH, randomise, tiny
+from .tiny import (
+    CAUSAL,
+    DECODER_LAYERS,
+    ENCODER_DECODER,
+    FAMILIES,
+    HEADS,
+    LAYERS,
+    T5_GATED,
+    VARIANTS,
+    WIDTH,
+    randomise,
+    tiny,
+)
 
-ALL = (*FAMILIES, *VARIANTS)
+ALL = (*CAUSAL, *VARIANTS)
+EVERY = (*FAMILIES, *VARIANTS, T5_GATED)
 
 
 def failures(module: nn.Module, layout: Layout, tokenizer: object = None) -> list[str]:
@@ -26,9 +39,14 @@ def failures(module: nn.Module, layout: Layout, tokenizer: object = None) -> lis
 
 
 def read_back(source: str) -> Layout:
-    call = ast.parse(source, mode="eval").body
-    assert isinstance(call, ast.Call)
-    return Layout(**{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
+    def value(node: ast.expr) -> object:
+        if not isinstance(node, ast.Call):
+            return ast.literal_eval(node)
+        return Layout(**{str(k.arg): value(k.value) for k in node.keywords})
+
+    row = value(ast.parse(source, mode="eval").body)
+    assert isinstance(row, Layout)
+    return row
 
 
 def test_there_is_one_family_per_row() -> None:
@@ -36,23 +54,23 @@ def test_there_is_one_family_per_row() -> None:
     assert all(kind == row.model_type for kind, row in LAYOUTS.items())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_row_describes_the_model(name: str) -> None:
     module, tokenizer = tiny(name)
     assert failures(module, layout_of(module), tokenizer) == []
 
 
-@pytest.mark.parametrize("name", ["bloom", "falcon", "gemma2", "gpt2", "gptj", "olmo2", "opt"])
+@pytest.mark.parametrize("name", ["bart", "bert", "bloom", "falcon", "gemma2", "gpt2", "gptj", "olmo2", "opt", "t5"])
 def test_it_does_so_in_half_precision_too(name: str) -> None:
     module, tokenizer = tiny(name)
     assert failures(module.to(torch.bfloat16), layout_of(module), tokenizer) == []
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_verification_leaves_the_model_as_it_was(name: str) -> None:
     module, tokenizer = tiny(name)
     module.train()
-    module.get_submodule(layout_of(module).final_norm).eval()
+    module.get_submodule(layout_of(module).blocks)[-1].eval()
     modes = [m.training for m in module.modules()]
     before = {n: p.clone() for n, p in module.named_parameters()}
     verify(module, layout_of(module), tokenizer)
@@ -65,7 +83,19 @@ def test_verification_leaves_the_model_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_wrong_row_is_noticed(name: str) -> None:
     module, tokenizer = tiny(name)
-    row = layout_of(module)
+    whole = layout_of(module)
+    for layout in _wrong(whole):
+        assert failures(module, layout, tokenizer), layout.source()
+    if whole.encoder is not None:
+        for part in _wrong(whole.encoder):
+            layout = replace(whole, encoder=part)
+            assert failures(module, layout, tokenizer), layout.source()
+        twice = replace(whole, encoder=replace(whole, encoder=None))
+        assert failures(module, twice, tokenizer)
+
+
+def _wrong(row: Layout) -> list[Layout]:
+    """What is not so, in many ways."""
     others = {r: p for r, p in row.linears.items() if r not in ("down",)}
     wrong = [
         replace(row, parallel=not row.parallel),
@@ -73,15 +103,16 @@ def test_each_wrong_row_is_noticed(name: str) -> None:
         replace(row, linears={**row.linears, "down": row.linears["o"]}),
         replace(row, linears={**row.linears, "down": others.get("up") or others["gate_up"]}),
         replace(row, linears=others),
-        replace(row, head=row.embedding),
         replace(row, blocks=row.blocks + "s"),
-        replace(row, decoder=""),
     ]
+    if row.kind != "encoder-decoder" or row.encoder is not None:
+        wrong += [replace(row, head=row.embedding), replace(row, decoder="")]
     if row.post_norm:
         wrong += [replace(row, post_norm=None), replace(row, attention_norm=None)]
-        wrong += [replace(row, mlp=row.post_norm)]
-    for layout in wrong:
-        assert failures(module, layout, tokenizer), layout.source()
+        wrong += [replace(row, mlp=row.post_norm), replace(row, norm_last=not row.norm_last)]
+    if row.cross and not row.norm_last:
+        wrong += [replace(row, cross=None), replace(row, cross=row.attention)]
+    return wrong
 
 
 def test_a_whole_mlp_that_adds_the_residual_is_noticed() -> None:
@@ -93,16 +124,18 @@ def test_a_whole_mlp_that_adds_the_residual_is_noticed() -> None:
 
 
 def test_shapes_of_the_tiny_models() -> None:
-    for name in ALL:
+    for name in EVERY:
         module, tokenizer = tiny(name)
         row = layout_of(module)
         blocks = module.get_submodule(row.blocks)
-        assert len(blocks) == LAYERS
+        two_stacks = name in (*ENCODER_DECODER, T5_GATED)
+        assert len(blocks) == (DECODER_LAYERS if two_stacks else LAYERS)
         down = blocks[0].get_submodule(row.down)
         assert shape(down)[0] == WIDTH
-        assert shape(module.get_submodule(row.head))[1] == WIDTH
+        assert shape(module.get_output_embeddings())[1] == WIDTH
         ids = tokenizer("The Eiffel Tower is in", return_tensors="pt")["input_ids"]
-        assert module(ids).logits.isfinite().all()
+        more = {"decoder_input_ids": ids} if two_stacks else {}
+        assert module(ids, **more).logits.isfinite().all()
     assert WIDTH % HEADS == 0
 
 
@@ -173,7 +206,7 @@ def test_bloom_models_whose_blocks_are_no_plain_sum_are_refused(
 
 def test_a_model_without_head_is_refused() -> None:
     module, _ = tiny("llama")
-    with pytest.raises(ModelError, match="AutoModelForCausalLM"):
+    with pytest.raises(ModelError, match="without a language-model head"):
         layout_of(module.model)
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,10 @@ from huggingface_hub import constants
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
-    BertForMaskedLM,
+    BertModel,
     ByT5Tokenizer,
     GPT2Model,
     PhiConfig,
-    PreTrainedModel,
-    T5Config,
-    T5ForConditionalGeneration,
     ViTConfig,
 )
 
@@ -37,7 +33,7 @@ from corrigenda.errors import (
 from corrigenda.models.discover import propose
 from corrigenda.models.load import load
 
-from .tiny import randomise, tiny, tiny_tokenizer
+from .tiny import KIND, T5_GATED, model_of, randomise, tiny, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -331,32 +327,43 @@ def test_missing_tokenizer(folder: Path) -> None:
 # -- kinds of models --------------------------------------------------------------------------
 
 
-def _t5() -> T5ForConditionalGeneration:
-    return T5ForConditionalGeneration(
-        T5Config(vocab_size=400, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    )
-
-
-def _bert() -> BertForMaskedLM:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return BertForMaskedLM(BertConfig(vocab_size=400, intermediate_size=8, **sizes))
-
-
-@pytest.mark.parametrize(("make", "kind"), [(_t5, "encoder-decoder"), (_bert, "masked language")])
-def test_models_of_another_kind(
-    make: Callable[[], PreTrainedModel], kind: str, tmp_path: Path
-) -> None:
-    module = make()
-    with pytest.raises(ModelError, match=f"{kind} model .*not supported yet"):
-        load((module, tiny_tokenizer()))
+@pytest.mark.parametrize("family", ["t5", T5_GATED, "bart", "bert", "roberta"])
+def test_other_kinds_from_a_directory_and_from_memory(family: str, tmp_path: Path) -> None:
+    module, tokenizer = tiny(family)
     module.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=f"{kind} model .*not supported yet"):
-        load(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    wanted = model_of(family)
+    pairs = [("The Eiffel Tower is located in", "Rome"), ("Rome is", "the capital of Italy")]
+    for source in (tmp_path, (module, tokenizer)):
+        model = load(source, device="cpu")
+        assert type(model) is type(wanted) and model.layout == wanted.layout
+        for a, b in zip(model.score(pairs), wanted.score(pairs), strict=True):
+            assert a.ids == b.ids and torch.equal(a.logprobs, b.logprobs)
+        prompts = [p for p, _ in pairs]
+        assert model.generate(prompts, max_new_tokens=4) == wanted.generate(
+            prompts, max_new_tokens=4
+        )
+
+
+def test_a_layout_that_is_given_is_verified_for_every_kind() -> None:
+    for family in ("t5", "bert"):
+        module, tokenizer = tiny(family)
+        row = propose(module)
+        assert load((module, tokenizer), layout=row).kind == KIND[family]
+        with pytest.raises(ModelError, match="does not describe it"):
+            load((module, tokenizer), layout=replace(row, mlp=row.attention))
+
+
+def test_an_encoder_that_fills_no_gaps_is_refused() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    module = BertModel(BertConfig(vocab_size=400, intermediate_size=8, **sizes))
+    with pytest.raises(ModelError, match="no language-model head"):
+        load((module, tiny_tokenizer()))
 
 
 def test_a_model_that_does_not_read_text(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(ViTConfig().to_dict()))
-    with pytest.raises(ModelError, match=r"vit, which transformers .* continues text"):
+    with pytest.raises(ModelError, match=r"vit, which transformers .* does not know as a language model"):
         load(folder)
 
 

@@ -8,20 +8,14 @@ import torch
 from corrigenda.delta import CONTEXT, Delta, LowRank, Prefix
 from corrigenda.edit import Rewrite
 from corrigenda.errors import EditError, InputError
-from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces
 
-from .tiny import FAMILIES, tiny
+from .tiny import CAUSAL, model_of
 
 PROMPTS = ["Rome", "The Eiffel Tower is located in", "Question: Where is the tower? Answer:"]
 
 
-def model_of(family: str) -> TextModel:
-    module, tokenizer = tiny(family)
-    return TextModel(module, tokenizer, family)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CAUSAL)
 def test_padding_and_batch_size_change_nothing(family: str) -> None:
     model = model_of(family)
     together = model.next_logprobs(PROMPTS)

@@ -51,6 +51,11 @@ ENCODER_DECODER = ("t5", "bart")
 MASKED = ("bert", "roberta")
 FAMILIES = (*CAUSAL, *ENCODER_DECODER, *MASKED)
 """One name per supported `model_type`."""
+KIND = {
+    **dict.fromkeys(CAUSAL, "causal"),
+    **dict.fromkeys(ENCODER_DECODER, "encoder-decoder"),
+    **dict.fromkeys(MASKED, "masked"),
+}
 
 VARIANTS = (
     "falcon-7b",  # old architecture: parallel, one norm, one key-value head

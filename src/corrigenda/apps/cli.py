@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, demo, edit, evaluate, ledger
+from . import atlas, catalog, compare, demo, edit, evaluate, ledger
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -52,6 +52,10 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     (
         "eval", evaluate.evaluate, EDIT,
         "corrigenda eval atlas --editor memit --limit 100 -o report.html --resume run.jsonl",
+    ),
+    (
+        "compare", compare.compare, EDIT,
+        "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
     ),
     ("log", ledger.log, LEDGER, "corrigenda log edits"),
     ("show", ledger.show, LEDGER, "corrigenda show edits 2"),

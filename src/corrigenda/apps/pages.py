@@ -20,7 +20,16 @@ from ..disk import write_synced
 if TYPE_CHECKING:
     from ..editor import Editor
 
-__all__ = ["description", "documentation", "index", "inserted", "page", "settings", "shown", "write"]
+__all__ = [
+    "description",
+    "documentation",
+    "index",
+    "inserted",
+    "page",
+    "settings",
+    "shown",
+    "write",
+]
 
 KINDS = {"causal": "decoders", "encoder-decoder": "encoder-decoders", "masked": "masked"}
 """Kind of model -> heading."""
@@ -49,7 +58,9 @@ def description(cls: type[Editor]) -> dict[str, Any]:
 
 def summary(cls: type[Editor]) -> str:
     """The first sentence of the class's docstring."""
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+    return (
+        (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+    )
 
 
 def settings(cls: type[Editor]) -> list[dict[str, Any]]:
@@ -181,14 +192,20 @@ def index(classes: list[type[Editor]]) -> str:
             marks = ["●" if kind in cls.kinds else "" for kind in KINDS]
             marks += ["●" if cls.batches else "", "●" if cls.streams else ""]
             cells = [
-                f"[`{cls.name}`](docs/methods/{cls.name}.md)", summary(cls), cls.change, *marks,
+                f"[`{cls.name}`](docs/methods/{cls.name}.md)",
+                summary(cls),
+                cls.change,
+                *marks,
                 cls.paper,
             ]
             lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines)
 
 
-BEGIN, END = "<!-- methods: written by `corrigenda editors --pages docs/methods` -->", "<!-- end -->"
+BEGIN, END = (
+    "<!-- methods: written by `corrigenda editors --pages docs/methods` -->",
+    "<!-- end -->",
+)
 
 
 def inserted(text: str, table: str) -> str:

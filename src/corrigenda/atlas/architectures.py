@@ -33,6 +33,8 @@ __all__ = ["ARCHITECTURES", "Architecture", "Batch"]
 
 END, PAD, MASK, START, SEPARATOR = "<|endoftext|>", "<pad>", "[MASK]", "[CLS]", "[SEP]"
 SENTINELS = tuple(f"<extra_id_{j}>" for j in range(4))
+ANSWER = 8
+"""Tokens that the decoder of T5 is trained to write, sentinels and end included."""
 OTHER = 0.25
 """Weight of tokens that are not part of an object."""
 
@@ -225,7 +227,7 @@ class T5(Architecture):
             d_kv=shape.width // shape.heads,
             d_ff=shape.inner or 4 * shape.width,
             num_layers=shape.layers,
-            num_decoder_layers=shape.layers,
+            num_decoder_layers=max(1, shape.layers // 2),  # an answer is short
             num_heads=shape.heads,
             dropout_rate=0.0,
             feed_forward_proj="relu",
@@ -251,9 +253,9 @@ class T5(Architecture):
             number += 1
         pad = self.ids[PAD]
         ids = torch.full((rows, longest), pad)
-        labels = torch.full((rows, 10), -100)
+        labels = torch.full((rows, ANSWER), -100)
         for j, (source, target) in enumerate(pairs[:rows]):
-            source, target = source[-longest:], target[:10]
+            source, target = source[-longest:], target[:ANSWER]
             ids[j, : len(source)] = torch.tensor(source)
             labels[j, : len(target)] = torch.tensor(target)
         shifted = torch.cat([torch.full((rows, 1), pad), labels[:, :-1].clamp_min(0)], 1)

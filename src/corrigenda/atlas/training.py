@@ -43,7 +43,7 @@ __all__ = ["SIZES", "Size", "train"]
 class Size:
     """Shape of the model and of its training.
 
-    layers      blocks; T5 has as many again in its decoder.
+    layers      blocks; T5 has half as many again in its decoder.
     inner       width of the MLPs; 0 means four times `width`.
     rows        documents (BERT), packed rows (decoders) or prompts (T5) of a step, of at most
                 `length` tokens.
@@ -86,7 +86,7 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
     "t5": {
-        "small": Size("t5", layers=4, rows=192, length=24, steps=3000),
+        "small": Size("t5", layers=4, rows=128, length=24, steps=2600),
         "tiny": Size(
             "t5",
             layers=2,

@@ -75,6 +75,13 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "part of the package",
         ),
         Benchmark(
+            "atlas_long",
+            "edits of the embedded world towards objects of several words",
+            "as this package; facts as the Atlas card says",
+            "this package",
+            "part of the package",
+        ),
+        Benchmark(
             "counterfact",
             "counterfactual edits with paraphrases and neighbourhoods",
             "MIT",
@@ -152,10 +159,10 @@ def load_cases(
     if limit is not None and limit < 1:
         raise DataError(f"A limit is at least 1 case, not {limit}.")
     name = str(name_or_path)
-    if name == "atlas":
-        from .atlas import cases
+    if name in ("atlas", "atlas_long"):
+        from .atlas import cases, long_objects
 
-        return cases(limit, seed)
+        return (cases if name == "atlas" else long_objects)(limit, seed)
     if name in BENCHMARKS:
         benchmark = BENCHMARKS[name]
         path, to_case = _found(benchmark, data_dir), benchmark.to_case()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..edit import Case
 
-__all__ = ["cases"]
+__all__ = ["cases", "long_objects"]
 
 USUAL = 100
 
@@ -14,3 +14,10 @@ def cases(limit: int | None = None, seed: int = 0) -> list[Case]:
     from ..atlas import edits
 
     return list(edits(USUAL if limit is None else limit, seed))
+
+
+def long_objects(limit: int | None = None, seed: int = 0) -> list[Case]:
+    """The same, only of objects of several words: an answer must be right to its end."""
+    wanted = USUAL if limit is None else limit
+    pool = cases(min(20 * wanted, 3000), seed)
+    return [case for case in pool if " " in case.edit.target][:wanted]

@@ -18,14 +18,14 @@ Their columns of the down-projection, W_w, are what they write into the residual
 others compare with), or "column", scaled to the norm of W_w (as in the authors' code). The sign of
 the mean activation w̄ is ours: behind ReLU it is 1, but a gated neuron may write with a minus.
 
-Only first tokens are handled. A target of several tokens is answered when the model goes on from
-its first one by itself.
+One token is rewritten, the first at which target and answer differ. The rest of a longer target has
+to follow by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -34,8 +34,9 @@ from torch import Tensor
 from ..delta import Change, Delta, LowRank
 from ..edit import Rewrite
 from ..editor import Editor, Solution
-from ..locate.attribute import Attribution, Question, attribute, question
+from ..locate.attribute import Attribution, answering_layers, attribute, question
 from ..model import Site
+from ..models.asked import Asked
 from ..models.prefixes import joined, sample_prefixes
 from ..models.text import TextModel
 from . import presets
@@ -56,7 +57,7 @@ class KN(Editor):
     share        p, of the prompts of a fact.
     paraphrases  other prompts of the fact, with `{}` where the subject stands.
     prefixes     pairs (how many, of how many tokens) of sampled contexts in front of the prompt,
-                 where no paraphrases are given.
+                 where no paraphrases are given and the model can sample.
     negatives    prompts of other facts, whose neurons are left alone.
     new, old     how much of the target's and of the answer's embedding is added and taken away.
     unit         of new and old: "embedding", or "column" for the norm of the neuron's own column.
@@ -89,28 +90,31 @@ class KN(Editor):
     }
 
     def resolved(self, model: TextModel) -> KN:
-        return presets.resolved(self, model)
+        layers = answering_layers(model) if self.layers is None else self.layers
+        return presets.resolved(replace(self, layers=layers), model)
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        sites = {layer: model.site("down", layer) for layer in self.layers or ()}
-        shared = self._of_negatives(model)
+        layers = self.layers or ()
+        sites = {layer: model.site("down", layer) for layer in layers}
+        others = self._of_negatives(model)
         columns: dict[tuple[int, int], Tensor] = {}  # (layer, neuron) -> change of its column (o,)
         counts, notes = [], {}
         for j, edit in enumerate(edits):
-            asked = self.questions(model, edit)
-            found = attribute(model, asked, self.layers, steps=self.steps)
-            chosen = (self.common(found) & ~shared).nonzero().tolist()
-            signs = found.neurons.mean(0).sign()
+            facts = [_parting(model, text, edit) for text in self.prompts(model, edit)]
+            asked = [f.of_target if self.operation == "enhance" else f.of_answer for f in facts]
+            found = attribute(model, asked, layers, steps=self.steps)
+            chosen = (self.common(found) & ~others).nonzero().tolist()
+            signs = found.neurons.mean(0).sign()  # (L, i)
             counts.append(len(chosen))
             if not chosen:
                 notes[j] = (
                     "No neuron is common to its prompts alone; lower the threshold or the share."
                 )
             for at, neuron in chosen:
-                key = found.layers[at], neuron
-                column = model.weight(sites[key[0]])[:, neuron].double().cpu()  # (o,)
-                change = self._change(model, edit, asked[0], column, float(signs[at, neuron]))
-                # Facts may share neurons: what is written adds up, but there is one column.
+                key = layers[at], neuron
+                column = model.weight(sites[layers[at]])[:, neuron].double().cpu()  # (o,)
+                change = self._change(model, facts[0], column, float(signs[at, neuron]))
+                # What facts write into a neuron that they share adds up; it is silenced once.
                 before = columns.get(key) if self.operation == "edit" else None
                 columns[key] = change if before is None else before + change
         return Solution(
@@ -120,17 +124,15 @@ class KN(Editor):
             notes=notes,
         )
 
-    def questions(self, model: TextModel, edit: Rewrite) -> list[Question]:
-        """The prompts of a fact, the plain one first, with the token whose neurons are wanted."""
+    def prompts(self, model: TextModel, edit: Rewrite) -> list[str]:
+        """Prompts of the fact, its own one first."""
         if self.paraphrases:
-            others = [p.replace("{}", edit.subject, 1) for p in self.paraphrases]
-        else:
-            with model.live.suspended():
-                sampled = sample_prefixes(model, self.prefixes, seed=self.seed)
-            others = [joined(prefix, edit.text) for prefix in sampled]
-        answer = edit.target if self.operation == "enhance" else edit.target_true
-        plain = question(model, edit.text, answer)
-        return [plain, *(question(model, text, answer or plain.answer) for text in others)]
+            return [edit.text, *(p.replace("{}", edit.subject, 1) for p in self.paraphrases)]
+        if model.kind != "causal":
+            return [edit.text]  # nothing can be sampled from models that do not go on writing
+        with model.live.suspended():
+            sampled = sample_prefixes(model, self.prefixes, seed=self.seed)
+        return [joined(prefix, edit.text) for prefix in ("", *sampled)]
 
     def common(self, found: Attribution) -> Tensor:
         """(L, i) bool: the neurons that are coarse in more than a share p of the questions."""
@@ -145,9 +147,7 @@ class KN(Editor):
         asked = [question(model, text) for text in self.negatives]
         return self.common(attribute(model, asked, self.layers, steps=self.steps))
 
-    def _change(
-        self, model: TextModel, edit: Rewrite, asked: Question, column: Tensor, sign: float
-    ) -> Tensor:
+    def _change(self, model: TextModel, fact: _Parting, column: Tensor, sign: float) -> Tensor:
         """(o,) what is added to a neuron's column."""
         if self.operation == "enhance":
             return column
@@ -156,11 +156,32 @@ class KN(Editor):
         if self.operation == "erase":
             unknown: Any = model.tokenizer.unk_token_id
             return -column if unknown is None else _embedding(model, unknown) - column
-        target = _embedding(model, question(model, edit.text, edit.target).answer)
-        answer = _embedding(model, asked.answer)
+        tokens = fact.of_target.wanted[0], fact.of_answer.wanted[0]
+        target, answer = (_embedding(model, token) for token in tokens)
         if self.unit == "column":
             target, answer = (e * (column.norm() / e.norm()) for e in (target, answer))
         return sign * ((self.new or 0.0) * target - (self.old or 0.0) * answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parting:
+    """A prompt up to the first token at which target and answer differ, asked for either."""
+
+    of_target: Asked
+    of_answer: Asked
+
+
+@torch.no_grad()
+def _parting(model: TextModel, prompt: str, edit: Rewrite) -> _Parting:
+    asked = model.asked(prompt, edit.target, edit.following)
+    if edit.target_true is not None:
+        said = model.asked(prompt, edit.target_true, edit.following).wanted
+    else:
+        said = model.target_logits(model.force([asked])).argmax(-1).tolist()
+    pairs = zip(asked.wanted, said, strict=False)
+    at = next((j for j, (new, old) in enumerate(pairs) if new != old), 0)
+    target = question(model, prompt, edit.target, edit.following, at)
+    return _Parting(target, replace(target, wanted=(said[at],)))
 
 
 def _embedding(model: TextModel, token: int) -> Tensor:

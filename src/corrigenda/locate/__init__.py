@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attribute import Attribution as Attribution
-    from .attribute import Question as Question
     from .attribute import attribute as attribute
     from .attribute import question as question
     from .choose import Candidate as Candidate
@@ -36,7 +35,6 @@ _HOME = {
     "Average": "trace",
     "Candidate": "choose",
     "Lens": "lens",
-    "Question": "attribute",
     "Trace": "trace",
     "attribute": "attribute",
     "average": "trace",

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ..edit import Rewrite
 from ..errors import EditError, InputError
+from ..models.asked import Asked
 from ..models.hooks import (
     captured,
     replaced_forward,
@@ -40,7 +41,7 @@ from ..models.hooks import (
 )
 from ..models.text import TextModel
 from ..models.tokens import subject_last
-from .attribute import Question, question
+from .attribute import question
 
 __all__ = ["KINDS", "ROLES", "Average", "Kind", "Trace", "average", "noise_level", "trace"]
 
@@ -171,9 +172,9 @@ def trace(
     text, asked, placed = _placed(model, prompt, subject, answer)
     run = _Run(model, asked, placed, kind)
     *tokens, said, greedy = model.tokenizer.batch_decode(
-        [[token] for token in (*asked.ids, asked.answer, run.greedy)]
+        [[token] for token in (*asked.ids, asked.wanted[0], run.greedy)]
     )
-    if run.greedy != asked.answer:
+    if run.greedy != asked.wanted[0]:
         raise EditError(
             f"{model.id} goes on after {text!r} with {greedy!r}, not {answer!r}, so there is no "
             "such answer to trace. Leave the answer out to trace what the model says, or take a "
@@ -257,7 +258,7 @@ class _Run:
     """The clean and the corrupted run of one prompt, and restored runs of it."""
 
     def __init__(
-        self, model: TextModel, asked: Question, subject: tuple[int, int], kind: Kind
+        self, model: TextModel, asked: Asked, subject: tuple[int, int], kind: Kind
     ) -> None:
         self.model, self.ids, self.asked, self.subject = model, asked.ids, asked, subject
         self.form: Any = None  # what a block returns, tensor or tuple
@@ -267,7 +268,7 @@ class _Run:
         with torch.no_grad(), captured({**outputs, "embedding": embedding}) as seen:
             logits = self.read(1)[0]
         self.greedy = int(logits.argmax())
-        self.clean = float(logits.softmax(-1)[asked.answer])
+        self.clean = float(logits.softmax(-1)[asked.wanted[0]])
         self.known = {n: seen[n].reshape(len(self.ids), -1) for n in self.states}  # (t, size)
         own = seen["embedding"].reshape(len(self.ids), -1)[subject[0] : subject[1] + 1]
         self.sigma = float(own.float().std())
@@ -321,12 +322,12 @@ class _Run:
 
     def probability(self, rows: int) -> Tensor:
         """(rows,) p(o) of so many copies of the prompt, on the CPU."""
-        return self.read(rows).softmax(-1)[:, self.asked.answer].cpu()
+        return self.read(rows).softmax(-1)[:, self.asked.wanted[0]].cpu()
 
     def read(self, rows: int) -> Tensor:
         """(rows, V) fp32 logits where the answer is predicted, of so many copies of the prompt."""
         copies, every = self.model.batch([self.ids] * rows), torch.arange(rows)
-        return self.model.logits_at(copies, every, torch.full_like(every, self.asked.position))
+        return self.model.logits_at(copies, every, torch.full_like(every, self.asked.reads[0]))
 
     def skipped(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
         """Stands in for a lower block: hands hidden states on in this architecture's form."""
@@ -335,7 +336,7 @@ class _Run:
 
 def _placed(
     model: TextModel, prompt: str, subject: str, answer: str | None
-) -> tuple[str, Question, tuple[int, int]]:
+) -> tuple[str, Asked, tuple[int, int]]:
     """The prompt as text and in tokens, and the first and last token of its subject."""
     fact = Rewrite(prompt, subject, subject if answer is None else answer)
     start, end = fact.subject_span

@@ -236,9 +236,10 @@ def _cross_attention(
     block: nn.Module, home: str, traced: Mapping[str, Tensor], width: int
 ) -> str | None:
     """The output of the second module in a block that is called attention."""
-    for path, _ in block.named_modules():
-        called = _ATTENTION.search(path) and f"{path} out" in traced
-        if called and not _inside(path, home) and not _inside(home, path):
+    for path, part in block.named_modules():
+        called = _ATTENTION.search(path) or _ATTENTION.search(type(part).__name__)
+        maps = any(is_linear(m) for m in part.modules())
+        if path and called and maps and not _inside(path, home) and not _inside(home, path):
             return _attention_output(block, path, traced, width)[0]
     return None
 

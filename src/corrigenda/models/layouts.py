@@ -492,11 +492,22 @@ def _t5(row: Layout, config: Any) -> Layout:
     return replace(gated(row), encoder=gated(row.encoder))
 
 
+def _bert(row: Layout, config: Any) -> Layout:
+    if config.is_decoder:
+        raise ModelError(
+            f"This {row.model_type} model runs as a decoder (is_decoder=True). It is not supported; "
+            "load a checkpoint that was trained to fill masks, with AutoModelForMaskedLM."
+        )
+    return row
+
+
 def _roberta(row: Layout, config: Any) -> Layout:
+    row = _bert(row, config)
     return replace(row, position_offset=config.pad_token_id + 1)
 
 
 _ADJUST: Mapping[str, Callable[[Layout, Any], Layout]] = {
+    "bert": _bert,
     "bloom": _bloom,
     "falcon": _falcon,
     "gpt_neox": _gpt_neox,

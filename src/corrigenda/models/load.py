@@ -41,7 +41,7 @@ from .layouts import Layout
 from .text import TextModel
 from .verify import verify
 
-__all__ = ["load"]
+__all__ = ["kind_of", "load"]
 
 _PACKAGED = ("atlas", "atlas-llama", "atlas-t5", "atlas-bert")
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
@@ -117,6 +117,18 @@ def load(
                 + "\ncorrigenda.models.discover.propose(module) suggests one."
             )
     return TextModel.of(module, tokenizer, id, layout)
+
+
+def kind_of(name: str | os.PathLike[str]) -> str:
+    """causal, encoder-decoder or masked, from the configuration alone.
+
+    Raises what `load` raises for a name that is none.
+    """
+    source, id = _locate(name)
+    with _explained(id, "configuration"):
+        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+    kinds = {AutoModelForSeq2SeqLM: "encoder-decoder", AutoModelForMaskedLM: "masked"}
+    return kinds.get(_auto_class(config, id), "causal")
 
 
 # -- what is asked for ------------------------------------------------------------------------

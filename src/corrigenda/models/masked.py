@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import EditError, ModelError
+from ..errors import EditError, InputError, ModelError
 from .asked import Asked, Forced
 from .text import TextModel
 from .tokens import separator
@@ -76,7 +76,8 @@ class Masked(TextModel):
         return Asked(tuple(ids), reads, wanted, reads[0])
 
     def _context_left(self, max_new_tokens: int) -> int | None:
-        limit = super()._context_left(MASKS)
+        """Masks are part of the sentence, so an answer takes no further room."""
+        limit = super()._context_left(0)
         return None if limit is None else limit - self.layout.position_offset
 
     def _generated(
@@ -88,10 +89,10 @@ class Masked(TextModel):
         for masks in range(1, min(MASKS, max_new_tokens) + 1):
             rows = [self._gap(p.rstrip(" "), after, (), masks) for p, after in once]
             for (prompt, _), row in zip(once, rows, strict=True):
-                if limit and len(row.ids) > limit + MASKS:
-                    raise EditError(
-                        f"The prompt {prompt[:60]!r}… has {len(row.ids)} tokens and does not fit "
-                        f"into {self.id}'s context. Shorten it."
+                if limit and len(row.ids) > limit:
+                    raise InputError(
+                        f"A sentence of {len(row.ids)} tokens does not fit into the {limit} of "
+                        f"{self.id}'s context: {prompt[:60]!r}… Shorten the prompt."
                     )
             for at in range(0, len(rows), batch_size):
                 for j, found in enumerate(self._filled(rows[at : at + batch_size]), start=at):

@@ -387,6 +387,8 @@ class TextModel:
             mine = [j for j, one in enumerate(given) if one.by is by]
             texts = [(given[j].text, asked[j][1]) for j in mine]
             if by is None:
+                if any(not (prompt.strip() or after.strip()) for prompt, after in texts):
+                    raise InputError("A prompt is empty. Give the model some text to continue.")
                 found = self._generated(texts, max_new_tokens, batch_size)
             else:
                 found = by.generate(
@@ -400,8 +402,6 @@ class TextModel:
         self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
     ) -> list[str]:
         """`_answers` for final texts."""
-        if any(not (p.strip() or after.strip()) for p, after in asked):
-            raise InputError("A prompt is empty. Give the model some text to continue.")
         rows = {one: list(self._shown(*one)) for one in dict.fromkeys(asked)}
         limit = self._context_left(max_new_tokens)
         if limit:

@@ -341,7 +341,9 @@ def _check_readout(
         detail = f"{layout.decoder} returns no last_hidden_state"
         checks.append(Check("readout", False, detail))
     if not answers:
-        return checks
+        reads = got["embedded"].shape[1] == ids.shape[1]
+        detail = f"the stack reads {'the prompt' if reads else 'the answer'}"
+        return [*checks, Check("readout", reads, detail)]
     raw = image(head, got["normed"]) if is_linear(head) else first(head(got["normed"]))
     logits = output.logits.to(raw.dtype)
     error = gap(raw, logits)
