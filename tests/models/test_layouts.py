@@ -60,7 +60,10 @@ def test_the_row_describes_the_model(name: str) -> None:
     assert failures(module, layout_of(module), tokenizer) == []
 
 
-@pytest.mark.parametrize("name", ["bart", "bert", "bloom", "falcon", "gemma2", "gpt2", "gptj", "olmo2", "opt", "t5"])
+HALF = ("bart", "bert", "bloom", "falcon", "gemma2", "gpt2", "gptj", "olmo2", "opt", "t5")
+
+
+@pytest.mark.parametrize("name", HALF)
 def test_it_does_so_in_half_precision_too(name: str) -> None:
     module, tokenizer = tiny(name)
     assert failures(module.to(torch.bfloat16), layout_of(module), tokenizer) == []

@@ -159,14 +159,14 @@ def test_the_packaged_model_is_float32(saved: Path, monkeypatch: pytest.MonkeyPa
     path = saved.parent / "packaged"
     half.half().save_pretrained(path)
     tokenizer.save_pretrained(path)
-    monkeypatch.setattr("corrigenda.atlas.weights_path", lambda: path, raising=False)
+    monkeypatch.setattr("corrigenda.atlas.weights_path", lambda _: path, raising=False)
     model = load("atlas", device="cpu")
     assert model.id == "atlas" and model.dtype is torch.float32
     assert load("atlas", device="cpu", dtype="float16").dtype is torch.float16
 
 
 def test_the_packaged_model_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("corrigenda.atlas.weights_path", lambda: tmp_path, raising=False)
+    monkeypatch.setattr("corrigenda.atlas.weights_path", lambda _: tmp_path, raising=False)
     with pytest.raises(ModelError, match="corrigenda atlas train"):
         load("atlas")
 
@@ -363,7 +363,7 @@ def test_an_encoder_that_fills_no_gaps_is_refused() -> None:
 
 def test_a_model_that_does_not_read_text(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(ViTConfig().to_dict()))
-    with pytest.raises(ModelError, match=r"vit, which transformers .* does not know as a language model"):
+    with pytest.raises(ModelError, match=r"vit, which .* not know as a language model"):
         load(folder)
 
 

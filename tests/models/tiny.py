@@ -11,6 +11,7 @@ with a BOS for some; a unigram model with sentinels for T5; word pieces of lower
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -136,22 +137,24 @@ def _bart() -> str:
     return tokenizer.to_str()
 
 
+def _some_words() -> list[str]:
+    """Two in three words of the corpus, so that the others have several tokens. The libraries'
+    own trainers give another vocabulary in each process."""
+    words = sorted(set(re.findall(r"\w+", _CORPUS)))
+    return [word for j, word in enumerate(words) if j % 3 or word in ("Rome", "Paris")]
+
+
 @cache
 def _t5() -> str:
     """A unigram model as SentencePiece makes it, with an EOS after every text and sentinels."""
-    tokenizer = Tokenizer(models.Unigram())
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0)]
+    letters = [(chr(c), -12.0) for c in range(33, 127)]
+    words = [(f"▁{word}", -5.0 - 0.01 * j) for j, word in enumerate(_some_words())]
+    tokenizer = Tokenizer(models.Unigram([*special, ("▁", -8.0), *letters, *words], unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
     )
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=220,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        initial_alphabet=[chr(c) for c in range(33, 127)],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
     tokenizer.add_special_tokens(list(SENTINELS))
     _surrounded(tokenizer, None, "</s>")
     return tokenizer.to_str()
@@ -160,17 +163,14 @@ def _t5() -> str:
 @cache
 def _bert() -> str:
     """Word pieces of lower-case text between [CLS] and [SEP]."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    letters = [chr(c) for c in range(33, 127)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
+    pieces += sorted({word.lower() for word in _some_words()} - set(letters))
+    vocabulary = {piece: j for j, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=200,
-        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-        initial_alphabet=[chr(c) for c in range(33, 127)],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
     _surrounded(tokenizer, "[CLS]", "[SEP]")
     return tokenizer.to_str()
 

@@ -28,14 +28,25 @@ underflow; a power of two changes no other bit."""
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Of n tokens at one linear map: inputs (n, i) and output gradients (n, o), fp32 on the CPU."""
+    """Of n tokens at one linear map: inputs (n, i) and output gradients (n, o), fp32 on the CPU.
+
+    rows  (n,) index of the question that each token belongs to, ascending.
+    """
 
     inputs: Tensor
     gradients: Tensor
+    rows: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Factors]) -> Factors:
-        return cls(torch.cat([p.inputs for p in parts]), torch.cat([p.gradients for p in parts]))
+        """Of several sets of questions, numbered through."""
+        first = 0
+        rows = []
+        for part in parts:
+            rows.append(part.rows + first)
+            first += int(part.rows[-1]) + 1 if len(part.rows) else 0
+        inputs, gradients = (torch.cat([getattr(p, n) for p in parts]) for n in ("inputs", "gradients"))
+        return cls(inputs, gradients, torch.cat(rows))
 
 
 def gradient_factors(
@@ -47,7 +58,8 @@ def gradient_factors(
 ) -> dict[Site, Factors]:
     """The factors of the sum of all NLLs of the wanted tokens, at every site.
 
-    tokens  "reads": at the positions that predict a wanted token; "all": at every token.
+    tokens  "reads": at the positions that predict a wanted token, and in an encoder, where none
+            does, at every token; "all": at every token.
     """
     seen: dict[Site, tuple[Tensor, Tensor]] = {}
     with ExitStack() as stack:
@@ -63,17 +75,25 @@ def gradient_factors(
             sizes = torch.tensor([len(row.wanted) for row in rows], device=model.device)
             total = (losses(model, rows) * sizes).sum() * SCALE
         gradients = torch.autograd.grad(total, [seen[site][1] for site in sites])
-    width = max(len(row.ids) for row in rows)
-    places = [
-        (j, at) for j, row in enumerate(rows)
-        for at in (sorted(set(row.reads)) if tokens == "reads" else range(len(row.ids)))
-    ]
-    row, column = torch.tensor(places).T
+    apart = bool(rows[0].decoder)
+    found: dict[Site, Factors] = {}
+    for site, gradient in zip(sites, gradients, strict=True):
+        encoder = apart and site.layer in model.prompt_layers
+        places = [
+            (j, at) for j, row in enumerate(rows)
+            for at in _places(row, "all" if encoder else tokens, apart and not encoder)
+        ]
+        owner, column = torch.tensor(places).T
 
-    def chosen(tensor: Tensor) -> Tensor:
-        return tensor.reshape(len(rows), width, -1).float().cpu()[row, column]
+        def chosen(tensor: Tensor, owner: Tensor = owner, column: Tensor = column) -> Tensor:
+            return tensor.reshape(len(rows), -1, tensor.shape[-1]).float().cpu()[owner, column]
 
-    return {
-        site: Factors(chosen(seen[site][0]), chosen(gradient) / SCALE)
-        for site, gradient in zip(sites, gradients, strict=True)
-    }
+        found[site] = Factors(chosen(seen[site][0]), chosen(gradient) / SCALE, owner)
+    return found
+
+
+def _places(row: Asked, tokens: Literal["reads", "all"], decoder: bool) -> Sequence[int]:
+    """Positions of a question whose factors are wanted, in the stack that is looked at."""
+    if tokens == "reads":
+        return sorted(set(row.reads))
+    return range(len(row.decoder if decoder else row.ids))

@@ -66,10 +66,13 @@ class CodebookEditor(Editor):
         self, model: TextModel, site: Site, which: Literal["input", "output"], rows: Sequence[Asked]
     ) -> Tensor:
         """(n, d) fp32 keys of prompts, read at a linear map."""
-        return torch.cat([
-            prompt_ends(model, model.linear(site), which, chunk)
-            for chunk in _chunks(rows, self.batch_size)
-        ])
+        module = model.linear(site)
+        parts = [prompt_ends(model, module, which, chunk) for chunk in self.chunks(rows)]
+        return torch.cat(parts)
+
+    def chunks(self, rows: Sequence[Asked]) -> list[Sequence[Asked]]:
+        """The rows, so many at a time."""
+        return [rows[at : at + self.batch_size] for at in range(0, len(rows), self.batch_size)]
 
     def balls(
         self,
@@ -89,10 +92,6 @@ class CodebookEditor(Editor):
         radii = torch.full((len(edits),), float(self.radius or 0.0))
         labels = tuple(e.target for e in edits)
         return Balls(place(site.module, which), keys, radii, labels, tuple(choice), centre)
-
-
-def _chunks(rows: Sequence[Asked], size: int) -> list[Sequence[Asked]]:
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
 @torch.no_grad()

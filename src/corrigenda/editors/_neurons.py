@@ -1,6 +1,6 @@
 """What editors share that put extra key-value units beside an MLP.
 
-    y = MLP(x) + v act(k x + bias)         k: (n, i), bias: (n,), v: (o, n)
+y = MLP(x) + v act(k x + bias)         k: (n, i), bias: (n,), v: (o, n)
 """
 
 from __future__ import annotations

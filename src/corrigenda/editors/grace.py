@@ -56,18 +56,20 @@ class GRACE(CodebookEditor):
     title: ClassVar[str] = "GRACE"
     paper: ClassVar[str] = "Hartvigsen et al. 2022, 2211.11031"
     paper_values: ClassVar[dict[str, Any]] = {
-        "radius": 1.0, "steps": 100, "lr": 1.0, "role": "down",
+        "radius": 1.0,
+        "steps": 100,
+        "lr": 1.0,
+        "role": "down",
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        if len(self.layers or ()) != 1:
-            raise InputError(f"GRACE edits one layer, not {self.layers}. Give one layer.")
-        (layer,) = self.layers or ()
-        site = self.reading(model, self.role or "", layer)
+        layers = self.layers or ()
+        if len(layers) != 1:
+            raise InputError(f"GRACE edits one layer, not {layers}. Give one layer.")
+        site = self.reading(model, self.role or "", layers[0])
         rows = examples(model, edits)
         keys = self.keys(model, site, "input", rows)
-        parts = [self.values(model, site, rows[at : at + self.batch_size])
-                 for at in range(0, len(rows), self.batch_size)]  # fmt: skip
+        parts = [self.values(model, site, chunk) for chunk in self.chunks(rows)]
         values = torch.cat([v for v, _ in parts])
         fit = torch.cat([found.fit for _, found in parts]).tolist()
         scope = self.balls(site, "input", keys, edits, range(len(edits)), "first")
@@ -85,9 +87,7 @@ class GRACE(CodebookEditor):
             },
         )
 
-    def values(
-        self, model: TextModel, site: Site, rows: Sequence[Asked]
-    ) -> tuple[Tensor, Found]:
+    def values(self, model: TextModel, site: Site, rows: Sequence[Asked]) -> tuple[Tensor, Found]:
         """(n, o) outputs that give the wanted answers, and how the search for them went."""
         linear, device = model.linear(site), model.device
         own = prompt_ends(model, linear, "output", rows)  # (n, o)
@@ -97,8 +97,8 @@ class GRACE(CodebookEditor):
             values = own[active].to(device) + delta
             with self.replaced(model, site, questions, values):
                 logits = model.target_logits(questions)
-            where = (t.to(logits.device) for t in (questions.wanted, questions.row))
-            nll = nll_at(logits, *where, len(active))
+            wanted, row = (t.to(logits.device) for t in (questions.wanted, questions.row))
+            nll = nll_at(logits, wanted, row, len(active))
             return Losses(nll, nll.detach())
 
         found = optimize_rows(

@@ -94,7 +94,7 @@ class KN(Editor):
         return presets.resolved(replace(self, layers=layers), model)
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        layers = self.layers or ()
+        layers = tuple(self.layers or ())
         sites = {layer: model.site("down", layer) for layer in layers}
         others = self._of_negatives(model)
         columns: dict[tuple[int, int], Tensor] = {}  # (layer, neuron) -> change of its column (o,)

@@ -67,7 +67,11 @@ class MELO(CodebookEditor):
     title: ClassVar[str] = "MELO"
     paper: ClassVar[str] = "Yu et al. 2023, 2312.11795"
     paper_values: ClassVar[dict[str, Any]] = {
-        "radius": 0.5, "steps": 50, "lr": 1e-3, "roles": ("down",), "key_role": "down",
+        "radius": 0.5,
+        "steps": 50,
+        "lr": 1e-3,
+        "roles": ("down",),
+        "key_role": "down",
     }
 
     def resolved(self, model: TextModel) -> MELO:

@@ -95,9 +95,10 @@ class TPatcher(Editor):
         return presets.resolved(self, model)
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        if len(self.layers or ()) != 1:
-            raise InputError(f"T-Patcher patches one block, not {self.layers}. Give one layer.")
-        (layer,) = self.layers or ()
+        layers = self.layers or ()
+        if len(layers) != 1:
+            raise InputError(f"T-Patcher patches one block, not {layers}. Give one layer.")
+        layer = layers[0]
         if model.kind == "encoder-decoder" and layer in model.prompt_layers:
             raise InputError(
                 f"T-Patcher patches where answers are predicted: a layer of the decoder of "

@@ -22,7 +22,7 @@ from .tokens import separator
 __all__ = ["Masked"]
 
 MASKS = 6
-"""The longest gap that a free answer tries."""
+"""The longest gap that a free answer tries. Where a target is known, longer ones are tried too."""
 
 
 class Masked(TextModel):
@@ -75,6 +75,13 @@ class Masked(TextModel):
         reads = tuple(places)
         return Asked(tuple(ids), reads, wanted, reads[0])
 
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int = MASKS, batch_size: int = 64
+    ) -> list[str]:
+        """Fillings of a gap that ends each prompt, of up to `MASKS` tokens; see `TextModel`."""
+        most = min(max_new_tokens, MASKS)
+        return super().generate(prompts, max_new_tokens=most, batch_size=batch_size)
+
     def _context_left(self, max_new_tokens: int) -> int | None:
         """Masks are part of the sentence, so an answer takes no further room."""
         limit = super()._context_left(0)
@@ -86,7 +93,7 @@ class Masked(TextModel):
         best: list[tuple[float, tuple[int, ...]]] = [(float("-inf"), ())] * len(asked)
         limit = self._context_left(max_new_tokens)
         once = list(dict.fromkeys(asked))
-        for masks in range(1, min(MASKS, max_new_tokens) + 1):
+        for masks in range(1, max_new_tokens + 1):
             rows = [self._gap(p.rstrip(" "), after, (), masks) for p, after in once]
             for (prompt, _), row in zip(once, rows, strict=True):
                 if limit and len(row.ids) > limit:

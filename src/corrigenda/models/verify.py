@@ -12,7 +12,8 @@ post-norms or the identity:
                   or a constant bias
     intervention  m_t + δ moves block(h)_t by δ and nothing else, exactly when there is no post-norm
 
-An encoder-decoder is checked stack by stack. Equality is up to floating-point error, relative to the largest entry.
+An encoder-decoder is checked stack by stack. Equality is up to floating-point error, relative to
+the largest entry.
 """
 
 from __future__ import annotations
