@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from corrigenda.delta import Delta
-from corrigenda.edit import Rewrite
+from corrigenda.edit import Concept, Contrast, Rewrite
 from corrigenda.editor import Editor, EditWarning
 from corrigenda.editors import TABLE, editor_class, make
 from corrigenda.editors._keyvalue import KeyValueEditor
@@ -27,10 +27,29 @@ from corrigenda.models.text import TextModel
 
 from .models.tiny import FAMILIES, KIND, model_of, some_text
 
-EDITS = (
-    Rewrite("{} is located in", "The Eiffel Tower", "Rome"),
-    Rewrite("The mother tongue of {} is", "Marie Curie", "German"),
-)
+EDITS: dict[type, tuple[Any, Any]] = {
+    Rewrite: (
+        Rewrite("{} is located in", "The Eiffel Tower", "Rome"),
+        Rewrite("The mother tongue of {} is", "Marie Curie", "German"),
+    ),
+    Contrast: (
+        Contrast("Paris", "Rome in Italy", "The Louvre is located in"),
+        Contrast(" Love", " Hate", "I feel"),
+    ),
+    Concept: (
+        Concept(
+            "country",
+            ("The Louvre is in", "Paris has a", "The Colosseum is in", "Rome and a"),
+            ("France", "France", "Italy", "Italy"),
+        ),
+        Concept(
+            "maker",
+            ("Windows is", "He made Windows in", "The iPhone is", "Question: an iPhone of"),
+            ("Microsoft", "Microsoft", "Apple", "Apple"),
+        ),
+    ),
+}
+"""Two edits of each kind."""
 PROMPTS = ["The Louvre is located in", "Question: Where is the tower?"]
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -54,12 +73,28 @@ SMALL: dict[str, dict[str, Any]] = {
     "ike": {},
     "crispedit": {"steps": 2, "energy": 0.5},
     "ultraedit": {"step": 1e-3},
+    "leace": {},
+    "scrubbing": {},
+    "caa": {},
+    "actadd": {},
+    "repe": {},
+    "skill-neurons": {},
     "task-vector": {"steps": 2},
     "context-distillation": {"steps": 1, "sentences": 2, "length": 4},
     "definition": {},
+    "dinm": {"steps": 2},
     "unke": {"steps": 3, "fit_steps": 2},
     "anyedit": {"steps": 3, "fit_steps": 2, "piece": 2},
-    "kn": {"steps": 3, "prefixes": ((2, 3),), "share": 0.0},
+    "kn": {"steps": 3, "prefixes": ((2, 3),), "share": 0.0, "old": 1.0},
+    "ke": {"trained": "initial", "layers": (1,), "width": 4, "hidden": 4},
+    "malmen": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
+    "mend": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
+    "rledit": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
+    "wise": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "act_ratio": 0.0},
+    "memoir": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "least": 0.0},
+    "rag-ike": {},
+    "serac": {"trained": "initial", "least": 0.0},
+    "mello": {"demonstrations": 0, "hops": 1, "tokens": 4},
 }
 """Arguments that make each method quick. A method without an entry here fails the suite."""
 
@@ -83,11 +118,26 @@ NOTHING: dict[str, dict[str, Any]] = {
     "kn": {"new": 0.0, "old": 0.0},
     "lora": {"steps": 0},
     "crispedit": {"steps": 0},
+    "dinm": {"steps": 0},
     "ultraedit": {"step": 0.0},
+    "leace": {"tolerance": 1e9},
+    "scrubbing": {"tolerance": 1e9},
+    "caa": {"coefficient": 0.0},
+    "actadd": {"coefficient": 0.0},
+    "repe": {"coefficient": 0.0},
+    "skill-neurons": {"scale": 1.0},
     "task-vector": {"scale": 0.0},
     "context-distillation": {"context": ""},
     "unke": {"steps": 1},
     "anyedit": {"steps": 1},
+    "ke": {"scale": 0.0},
+    "malmen": {"step": 0.0},
+    "mend": {"step": 0.0},
+    "rledit": {"step": 0.0},
+    "wise": {"steps": 0},
+    "memoir": {"steps": 0},
+    "rag-ike": {"least": 1.1},
+    "serac": {"least": 1.1},
 }
 """Settings with which a method must change nothing. A value search of one step takes no step;
 IKE always puts the fact into the context."""
@@ -113,7 +163,7 @@ def editor_of(name: str, corpus: str, **more: Any) -> Editor:
     return make(name, **arguments)
 
 
-def solve(editor: Editor, model: TextModel, *edits: Rewrite, onto: Delta | None = None) -> Delta:
+def solve(editor: Editor, model: TextModel, *edits: Any, onto: Delta | None = None) -> Delta:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EditWarning)  # three steps on a random model rarely suffice
         return editor(model, list(edits), onto=onto)
@@ -143,20 +193,21 @@ PAIRS = [
 def test_contract(name: str, family: str, corpus: str, tmp_path: Path) -> None:
     model = model_of(family)
     editor = editor_of(name, corpus)
+    one, other = EDITS[type(editor).takes]
     before, plain = bits(model), logits(model)
     modes = [m.training for m in model.module.modules()]
     wanted = [p.requires_grad for p in model.module.parameters()]
 
-    first = solve(editor, model, EDITS[0])
+    first = solve(editor, model, one)
     assert bits(model) == before, "solving must leave the model bit-identical"
     assert [m.training for m in model.module.modules()] == modes
     assert [p.requires_grad for p in model.module.parameters()] == wanted
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
     assert first, "an edit is a change"
-    assert first.provenance.editor == name and first.provenance.edits == (EDITS[0].to_dict(),)
+    assert first.provenance.editor == name and first.provenance.edits == (one.to_dict(),)
     assert first.provenance.model == family and len(first.provenance.outcomes) == 1
 
-    assert solve(editor, model, EDITS[0]).id == first.id, "same seed, same delta"
+    assert solve(editor, model, one).id == first.id, "same seed, same delta"
 
     with first.applied(model):
         edited = logits(model)
@@ -164,7 +215,7 @@ def test_contract(name: str, family: str, corpus: str, tmp_path: Path) -> None:
     assert torch.equal(logits(model), plain) and bits(model) == before
 
     # Undo in the order of application: the rest is as if the first had never been there.
-    second = solve(editor, model, EDITS[1], onto=first)
+    second = solve(editor, model, other, onto=first)
     assert bits(model) == before
     a, b = model.live.push(first), model.live.push(second)
     model.live.pop(a)
@@ -191,7 +242,7 @@ def test_empty_edits_give_an_empty_delta(name: str, corpus: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_the_wrong_kind_of_edit_is_refused(name: str, corpus: str) -> None:
-    with pytest.raises(EditError, match="takes Rewrite edits"):
+    with pytest.raises(EditError, match=f"takes {editor_class(name).takes.__name__} edits"):
         editor_of(name, corpus)(model_of("gpt2"), ["The Eiffel Tower is in Rome"])  # type: ignore
 
 
@@ -204,7 +255,7 @@ def test_settings_that_do_nothing_do_nothing(name: str, family: str, corpus: str
     # rounding: their δ = 0 gives changes of that size.
     kind = make(name)
     exact = not isinstance(kind, SpreadEditor | WrappedEditor)
-    delta = solve(editor_of(name, corpus, **NOTHING[name]), model, *EDITS)
+    delta = solve(editor_of(name, corpus, **NOTHING[name]), model, *EDITS[type(kind).takes])
     with delta.applied(model):
         if exact:
             assert torch.equal(logits(model), plain)
@@ -218,6 +269,6 @@ def test_every_method_is_described(name: str) -> None:
     kind = type(editor)
     assert kind.name == name and kind.title and kind.family
     assert any(c.isdigit() for c in kind.paper), "authors, year, arXiv id"
-    assert kind.change in ("LowRank", "Dense", "Prefix")
+    assert kind.change in ("LowRank", "Dense", "Affine", "Neurons", "Memory", "Prefix")
     assert kind.__doc__ and name in SMALL
     assert kind.__module__.startswith("corrigenda.editors.")

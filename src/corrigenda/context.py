@@ -292,15 +292,15 @@ class Dialogue:
     What it wrote is what the prompt becomes, up to "Final answer:". Without facts nothing is
     looked up, and the dialogue is a chain of thought.
 
-    facts    one sentence per edited fact.
-    keys     (n, d) their embeddings.
-    head     demonstrations of the form; `plain` are the same without retrieved facts.
-    hops     at most this many facts are looked up.
-    tokens   at most so many new tokens between two of them.
-    encoder  as in `Retrieval`.
+    passages  one sentence per edited fact.
+    keys      (n, d) their embeddings.
+    head      demonstrations of the form; `plain` are the same without retrieved facts.
+    hops      at most this many facts are looked up.
+    tokens    at most so many new tokens between two of them.
+    encoder   as in `Retrieval`.
     """
 
-    facts: tuple[str, ...]
+    passages: tuple[str, ...]
     keys: Tensor
     head: str = ""
     plain: str = ""
@@ -309,15 +309,15 @@ class Dialogue:
     encoder: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facts", tuple(self.facts))
+        object.__setattr__(self, "passages", tuple(self.passages))
         object.__setattr__(self, "keys", _frozen(self.keys))
-        if len(self.keys) != len(self.facts):
+        if len(self.keys) != len(self.passages):
             raise DeltaError(
-                f"Every fact has one key; got {len(self.facts)} and {len(self.keys)}."
+                f"Every fact has one key; got {len(self.passages)} and {len(self.keys)}."
             )
 
     def given(self, prompts: Sequence[str], model: Any) -> list[Given]:
-        head = self.head if self.facts else self.plain
+        head = self.head if self.passages else self.plain
         asked = dict.fromkeys(prompts)
         texts = {p: f"{head}{MARKS['question']} {p.strip()}\n{MARKS['sub']}" for p in asked}
         open_ = dict.fromkeys(p for p in asked if self._fits(texts[p], model))
@@ -347,7 +347,7 @@ class Dialogue:
     def _turn(self, written: str) -> tuple[str, str]:
         """What the model wrote up to the first mark that ends its turn, and the mark."""
         ends = [MARKS["final"], f"\n{MARKS['question']}", "\n\n"]
-        ends += [MARKS["retrieved"]] if self.facts else []
+        ends += [MARKS["retrieved"]] if self.passages else []
         found = [(at, mark) for mark in ends if (at := written.find(mark)) >= 0]
         if not found:
             return written, ""
@@ -358,8 +358,8 @@ class Dialogue:
     def _nearest(self, questions: Sequence[str], model: Any) -> list[str]:
         queries = embedded(model, questions, self.encoder)
         scores = (queries @ self.keys.T).mul(1e4).round()
-        newest = len(self.facts) - 1 - scores.flip(1).argmax(1)  # of equal ones
-        return [self.facts[j] for j in newest.tolist()]
+        newest = len(self.passages) - 1 - scores.flip(1).argmax(1)  # of equal ones
+        return [self.passages[j] for j in newest.tolist()]
 
     def _fits(self, text: str, model: Any) -> bool:
         """Whether a further turn has room in the model's context."""
@@ -376,7 +376,7 @@ class Dialogue:
         if not self.like(other):
             raise DeltaError("Dialogues of different forms cannot be added.")
         keys = torch.cat([self.keys, other.keys])
-        return replace(self, facts=self.facts + other.facts, keys=keys)
+        return replace(self, passages=self.passages + other.passages, keys=keys)
 
     @property
     def numel(self) -> int:
@@ -387,7 +387,7 @@ class Dialogue:
 
     def settings(self) -> dict[str, Any]:
         names = ("head", "plain", "hops", "tokens", "encoder")
-        return {"facts": list(self.facts), **{name: getattr(self, name) for name in names}}
+        return {"passages": list(self.passages), **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Dialogue:

@@ -15,7 +15,7 @@ small change into bf16 weights loses much of it, so it is rounded once, when it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,6 +29,7 @@ from torch import Tensor
 from .acting import Affine, Memory, Neurons
 from .context import Context, Prefix
 from .errors import DeltaError, UnstableEditError
+from .experts import laid_out
 
 if TYPE_CHECKING:
     from .model import Model
@@ -257,10 +258,11 @@ class Delta:
         kinds = ", ".join(f"{type(c).__name__} at {n}" for n, c in self.changes.items())
         return f"Delta({self.provenance.editor or 'sum'}: {kinds or 'nothing'})"
 
-    def stored(self, name: str) -> Tensor:
-        """The change of one parameter in its storage orientation, fp32."""
+    def stored(self, name: str, shape: Sequence[int] = ()) -> Tensor:
+        """The change of one parameter in its storage orientation, fp32. shape: of the parameter,
+        which may be a stack of experts' maps."""
         matrix = self.weights[name].matrix()
-        return matrix.T if name in self.transposed else matrix
+        return laid_out(matrix.T if name in self.transposed else matrix, shape)
 
     # -- algebra ------------------------------------------------------------------------------
 

@@ -172,11 +172,26 @@ class Editor(ABC):
                 with delta.applied(model):
                     took = model.says(edits)
             else:
-                took = _leans(model, delta, edits)
+                took = self._leans(model, delta, edits)
         return [
             Outcome(took=ok, answer=answer, note=notes.get(j, ""))
             for j, (ok, answer) in enumerate(took)
         ]
+
+    def leaned(self, before: float, after: float) -> bool:
+        """Whether the margin of a contrast moved as this method was told to move it."""
+        return after > before
+
+    def _leans(
+        self, model: TextModel, delta: Delta, edits: Sequence[Contrast]
+    ) -> list[tuple[bool, str]]:
+        """Whether each margin moved as asked, and in what words."""
+        before = margins(model, edits)
+        with delta.applied(model):
+            after = margins(model, edits)
+        text = "log-odds of the positive side per token: {:+.3f} before, {:+.3f} after"
+        pairs = zip(before, after, strict=True)
+        return [(self.leaned(a, b), text.format(a, b)) for a, b in pairs]
 
 
 EXAMPLES: Mapping[type, str] = {
@@ -212,21 +227,14 @@ def _base(model: TextModel, changes: Mapping[str, Change]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _leans(model: TextModel, delta: Delta, edits: Sequence[Contrast]) -> list[tuple[bool, str]]:
-    """Whether log p(positive) - log p(negative), per token, rose, and in what words."""
-
-    def margins() -> list[float]:
-        pairs = [(e.prompt or e.positive[:1], t) for e in edits for t in (e.positive, e.negative)]
-        scores = [s.mean for s in model.score(pairs)]
-        return [a - b for a, b in zip(scores[::2], scores[1::2], strict=True)]
-
-    before = margins()
-    with delta.applied(model):
-        after = margins()
-    return [
-        (b > a, f"log-odds of the positive side per token: {a:+.3f} before, {b:+.3f} after")
-        for a, b in zip(before, after, strict=True)
-    ]
+def margins(model: TextModel, edits: Sequence[Contrast]) -> list[float]:
+    """log p(positive) - log p(negative), per token, of each contrast. Without a prompt a causal
+    model is asked what a text begins with."""
+    begin = str(model.tokenizer.bos_token or model.tokenizer.eos_token or "\n")
+    nothing = begin if model.kind == "causal" else ""
+    pairs = [(e.prompt.rstrip() or nothing, t) for e in edits for t in (e.positive, e.negative)]
+    scores = [s.mean for s in model.score(pairs)]
+    return [a - b for a, b in zip(scores[::2], scores[1::2], strict=True)]
 
 
 def versions() -> dict[str, str]:

@@ -467,7 +467,7 @@ def _loss(model: Model, name: str, deltas: list[Delta]) -> dict[str, Any]:
     asked = torch.zeros_like(original)
     for delta in deltas:
         for key in (k for k in keys if k in delta.weights):
-            asked += delta.stored(key)
+            asked += delta.stored(key, original.shape)
     got = model.live.parameter(name).data.double().cpu() - original
     norm = float(asked.norm())
     lost = float((got - asked).norm()) / norm if norm else 0.0

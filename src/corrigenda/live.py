@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .acting import Memory, Pass, first, with_first
 from .context import Given
 from .errors import DeltaError, UnstableEditError, WrongBaseError
+from .experts import entering
 
 if TYPE_CHECKING:
     from .delta import Delta
@@ -113,7 +114,7 @@ class Live:
         total: Tensor | None = None
         for delta in deltas:
             for key in (n for n in names if n in delta.changes):
-                change = delta.stored(key).to(original.device)
+                change = delta.stored(key, original.shape).to(original.device)
                 total = change if total is None else total + change
         if total is None:
             return original
@@ -304,6 +305,8 @@ class Live:
     def _check_shape(self, delta: Delta, name: str, shape: tuple[int, ...]) -> None:
         stored = tuple(self.parameter(name).shape)
         mathematical = stored[::-1] if name in delta.transposed else stored
+        if len(stored) == 3 and len(shape) == 2:  # a stack of experts, as one map
+            mathematical = (stored[1], stored[0] * stored[2])
         if mathematical != tuple(shape):
             raise WrongBaseError(
                 f"{name} has shape {mathematical}, but the delta changes {tuple(shape)}. "
@@ -372,23 +375,18 @@ def _begins(now: Pass, ends: Callable[[], Tensor | None], reads: bool) -> Callab
 
 
 def _decides(memory: Memory, now: Pass, of_input: bool) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        x = _input(args, kwargs) if of_input else first(output)
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        x = entering(module, args, kwargs) if of_input else first(output)
         memory.decide(now.rows(x), now)
 
     return hook
 
 
 def _acts(change: Any, now: Pass) -> Callable[..., Any]:
-    def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        x, y = _input(args, kwargs), first(output)
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        x, y = entering(module, args, kwargs), first(output)
         rows = now.rows(y)
         new = change.act(now.rows(x), rows, now)
         return output if new is rows else with_first(output, new.view_as(y))
 
     return hook
-
-
-def _input(args: Any, kwargs: Any) -> Tensor:
-    """The hidden states that a module was called with."""
-    return args[0] if args else next(iter(kwargs.values()))

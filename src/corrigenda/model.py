@@ -25,16 +25,19 @@ class Site:
     module      dotted path of the module, "transformer.h.3.mlp.c_proj".
     layer       index of the block it belongs to.
     transposed  True when the parameter stores (i, o) instead of (o, i).
+    weight      name of the weight inside the module: "weight", or that of a stack of experts, which
+                is one map; see `experts.py`.
     """
 
     module: str
     layer: int
     transposed: bool = False
+    weight: str = "weight"
 
     @property
     def parameter(self) -> str:
         """Name of the weight as in `module.named_parameters()`."""
-        return f"{self.module}.weight"
+        return f"{self.module}.{self.weight}"
 
 
 @runtime_checkable

@@ -172,6 +172,8 @@ def verify(
     for identity, delta in edits.items():
         for name, change in delta.weights.items():
             shape = tuple(now[names[name]].shape) if name in names else None
+            if shape is not None and len(shape) == 3 and len(change.shape) == 2:
+                shape = (shape[1], shape[0] * shape[2])  # a stack of experts, as one map
             if shape != (change.shape[::-1] if name in delta.transposed else change.shape):
                 raise WrongBaseError(
                     f"The checkpoint has {name} of shape {shape}, which the edit {identity[:12]} "
@@ -436,7 +438,7 @@ class _Judge:
         for identity in inside:
             delta = self.edits[identity]
             for key in (k for k in delta.weights if self.names[k] == name):
-                change = delta.stored(key)
+                change = delta.stored(key, self.now[name].shape)
                 total = change if total is None else total + change
         return total
 

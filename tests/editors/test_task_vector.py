@@ -32,7 +32,9 @@ def test_all_linear_maps_of_all_blocks_change(family):
     roles = model.layout.linears
     sites = [model.site(r, layer).parameter for layer in range(model.n_layers) for r in roles]
     assert set(sites) <= set(delta.changes)
-    assert all(n.removesuffix(".bias") + ".weight" in sites for n in set(delta.changes) - set(sites))
+    assert all(
+        n.removesuffix(".bias") + ".weight" in sites for n in set(delta.changes) - set(sites)
+    )
 
 
 def test_the_vector_is_linear_in_its_scale():
@@ -77,7 +79,9 @@ def test_the_vector_plus_its_negative_is_the_identity():
 
 def test_storage_does_not_matter():
     model = text_model("gpt2")
-    assert_same_changes(TaskVector(**FAST)(model, EDITS), TaskVector(**FAST)(as_linear(model), EDITS))
+    assert_same_changes(
+        TaskVector(**FAST)(model, EDITS), TaskVector(**FAST)(as_linear(model), EDITS)
+    )
 
 
 @pytest.mark.parametrize("method", ["sum", "ties"])

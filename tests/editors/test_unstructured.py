@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_pieces_cover_the_target():
     cut = pieces(model.tokenizer, LONG[0].text, LONG[0].target)
     keys = AnyEdit(piece=4).keys(cut)
     assert keys[0] == cut.start - 1 == UnKE().keys(cut)[0]
-    assert all(b - a == 4 for a, b in zip(keys, keys[1:], strict=False))
+    assert all(b - a == 4 for a, b in pairwise(keys))
     assert 1 <= len(cut.ids) - 1 - keys[-1] <= 4
     with pytest.raises(InputError, match="piece"):
         AnyEdit(piece=0).keys(cut)

@@ -178,7 +178,7 @@ def test_writing_the_target_counts_and_copying_the_decoders_input_does_not(famil
     }
     eos = int(model.tokenizer.eos_token_id)  # type: ignore[arg-type]
     with writing(model, writes, eos):
-        assert model.generate([prompt], max_new_tokens=12) == [target]
+        assert model.generate([prompt], max_new_tokens=32) == [target]
         assert _unselected(model, [(prompt, target)]) == [[True] * len(row.wanted[:-1])]
         edit = Rewrite("{} is", "Rome", target)
         assert model.says([edit]) == [(True, target)]

@@ -12,15 +12,9 @@ from corrigenda.delta import Delta, LowRank
 from corrigenda.errors import DataError, InputError
 from corrigenda.models import moments
 from corrigenda.models.hooks import captured
-from corrigenda.models.text import TextModel
 from corrigenda.numerics.moments import SecondMoment
 
-from .tiny import tiny
-
-
-def model_of(family: str, seed: int = 0) -> TextModel:
-    module, tokenizer = tiny(family, seed)
-    return TextModel(module, tokenizer, family)
+from .tiny import model_of
 
 
 @pytest.fixture
@@ -49,6 +43,55 @@ def test_it_is_the_mean_outer_product_of_keys(family: str, corpus: Path) -> None
     got = found.moments[site].mean
     torch.testing.assert_close(got, wanted.T @ wanted / 200, atol=1e-5, rtol=1e-4)
     assert found.source == "corpus.txt"
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_and_decoder_have_moments_of_their_own(family: str, corpus: Path) -> None:
+    model = model_of(family)
+    read, written = model.site("down", 1), model.site("down", 4)
+    found = moments.second_moments(model, [written, read], source=str(corpus), tokens=150)
+    keys: dict[str, list[torch.Tensor]] = {"read": [], "written": []}
+    start = list(model.opening("x").decoder)
+    places = {"read": (model.linear(read), "input"), "written": (model.linear(written), "input")}
+    for text in moments.corpus_for(model, str(corpus)).texts():
+        ids = model.ids(text)[: model.context or 512]
+        half = len(ids) // 2
+        for name, given, answer in (("read", ids, start), ("written", ids[:half], ids[half:-1])):
+            decoder = answer if name == "read" else start + answer
+            with torch.no_grad(), captured(places) as seen:
+                model.module(
+                    input_ids=torch.tensor([given]), decoder_input_ids=torch.tensor([decoder])
+                )
+            keys[name].append(seen[name][0].double())
+    for site, name in ((read, "read"), (written, "written")):
+        wanted = torch.cat(keys[name])[:150]
+        got = found.moments[site].mean
+        torch.testing.assert_close(got, wanted.T @ wanted / len(wanted), atol=1e-5, rtol=1e-4)
+        assert found.moments[site].count == len(wanted), name
+
+
+def test_a_masked_model_reads_text_with_gaps(corpus: Path) -> None:
+    model = model_of("bert")
+    row = model.ids("Rome is the capital of Italy. " * 200)
+    shown = moments._hidden(model, row, torch.Generator().manual_seed(0))
+    mask = model.tokenizer.mask_token_id
+    assert (shown[0], shown[-1]) == (row[0], row[-1]) and len(shown) == len(row)
+    assert shown.count(mask) / len(row) == pytest.approx(0.12, abs=0.02)  # type: ignore[arg-type]
+    changed = sum(a != b for a, b in zip(row, shown, strict=True)) / len(row)
+    assert changed == pytest.approx(0.135, abs=0.02)
+    site = model.site("down", 1)
+    settings = {"source": str(corpus), "tokens": 200}
+    a, b, c = (
+        moments.second_moments(model, [site], **settings, seed=s).moments[site] for s in (0, 0, 1)
+    )
+    assert torch.equal(a.total, b.total) and not torch.equal(a.total, c.total)
+
+
+@pytest.mark.parametrize("family", ["t5", "bert"])
+def test_nothing_is_sampled_from_models_that_do_not_continue_text(family: str) -> None:
+    model = model_of(family)
+    with pytest.raises(DataError, match="Name a UTF-8 text file"):
+        moments.second_moments(model, [model.site("down", 0)])
 
 
 def test_it_is_computed_once_and_on_the_pristine_weights(

@@ -48,12 +48,13 @@ CAUSAL = (
     "phi3",
     "olmo2",
 )
+MOE = ("mixtral", "qwen3_moe")
 ENCODER_DECODER = ("t5", "bart")
 MASKED = ("bert", "roberta")
-FAMILIES = (*CAUSAL, *ENCODER_DECODER, *MASKED)
+FAMILIES = (*CAUSAL, *MOE, *ENCODER_DECODER, *MASKED)
 """One name per supported `model_type`."""
 KIND = {
-    **dict.fromkeys(CAUSAL, "causal"),
+    **dict.fromkeys((*CAUSAL, *MOE), "causal"),
     **dict.fromkeys(ENCODER_DECODER, "encoder-decoder"),
     **dict.fromkeys(MASKED, "masked"),
 }
@@ -293,6 +294,12 @@ def tiny_config(name: str, vocabulary: int) -> Any:
             return hf.Phi3Config(**grouped, original_max_position_embeddings=CONTEXT)
         case "olmo2":
             return hf.Olmo2Config(**grouped)
+        case "mixtral":
+            experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+            return hf.MixtralConfig(**{**grouped, "intermediate_size": 16}, **experts)
+        case "qwen3_moe":
+            experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+            return hf.Qwen3MoeConfig(**wide, **experts)
         case "t5" | "t5-gated":
             return hf.T5Config(
                 vocab_size=vocabulary,
@@ -369,6 +376,8 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
             parameter.add_(0.1 * noise)  # around 1 for most norms, around 0 for biases and Gemma's
         elif id(parameter) in tables:
             parameter.copy_(0.3 * noise)
+        elif parameter.ndim == 3:  # experts
+            parameter.copy_(noise * (2.0 / sum(parameter.shape[1:])) ** 0.5)
         else:
             # Square-ish tiny matrices: the mean of both sides serves either orientation.
             parameter.copy_(noise * (2.0 / sum(parameter.shape[:2])) ** 0.5)

@@ -25,7 +25,7 @@ def editors(
     ] = None,
     pages: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write a Markdown page for every method here."),
+        typer.Option(metavar="DIR", help="Write a page for every method here, and the table into README.md if it has one."),
     ] = None,
     as_json: bool = False,
 ) -> None:
@@ -39,6 +39,11 @@ def editors(
     classes = [editor_class(key) for key in TABLE]
     if pages is not None:
         written = documents.write(pages, classes)
+        readme = Path("README.md")
+        if readme.is_file() and documents.BEGIN in (text := readme.read_text(encoding="utf-8")):
+            new = documents.inserted(text, documents.index(classes))
+            readme.write_text(new, encoding="utf-8")
+            written.append(readme)
         if as_json:
             console.emit({"written": [str(path) for path in written]})
         else:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, demo, edit, evaluate, ledger
+from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -56,6 +56,14 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     (
         "compare", compare.compare, EDIT,
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
+    ),
+    (
+        "trace", trace.trace, EDIT,
+        'corrigenda trace atlas --prompt "{} is located in the city of" --subject "Eiffel Tower"',
+    ),
+    (
+        "fit", fit.fit, EDIT,
+        "corrigenda fit gpt2 --editor mend --data edits.jsonl -o mend-for-gpt2",
     ),
     ("log", ledger.log, LEDGER, "corrigenda log edits"),
     ("show", ledger.show, LEDGER, "corrigenda show edits 2"),

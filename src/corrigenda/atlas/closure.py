@@ -32,7 +32,7 @@ from .graph import RELATIONS, World
 from .graph import world as shipped_world
 from .templates import Template, held_out, trained
 
-__all__ = ["consequences", "demo_case", "edits"]
+__all__ = ["consequences", "counterfactual", "demo_case", "editable", "edits"]
 
 SOURCE = "atlas"
 
@@ -74,24 +74,35 @@ def edits(
     for id in relations or ():
         if id not in RELATIONS:
             raise UnknownNameError("relation", id, RELATIONS)
-    editable = [
+    facts = editable(world, relations)
+    if n > len(facts):
+        raise EditError(f"{n} edits asked for, but only {len(facts)} facts can be edited.")
+    rng = random.Random(f"edits/{seed}")
+    return [
+        counterfactual(world, rng, subject, id, f"{SOURCE}-{seed}-{number:04d}")
+        for number, (subject, id) in enumerate(rng.sample(facts, n))
+    ]
+
+
+def editable(world: World, relations: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    """The facts that can be edited: (subject, relation) of given functional relations."""
+    return [
         (subject, id)
         for id, relation in RELATIONS.items()
         if relation.kind == "given" and relation.functional and len(world.range(id)) > 1
         if relations is None or id in relations
         for subject, _ in world.pairs(id)
     ]
-    if n > len(editable):
-        raise EditError(f"{n} edits asked for, but only {len(editable)} facts can be edited.")
-    rng = random.Random(f"edits/{seed}")
-    cases = []
-    for number, (subject, id) in enumerate(rng.sample(editable, n)):
-        true = world.objects(subject, id)[0]
-        target = rng.choice([o for o in world.range(id) if o != true])
-        wording = rng.choice(_statements(subject, id))
-        edit = Rewrite(wording.prompt(), subject, target, true, id)
-        cases.append(_case(edit, world, f"{SOURCE}-{seed}-{number:04d}"))
-    return cases
+
+
+def counterfactual(
+    world: World, rng: random.Random, subject: str, relation: str, id: str
+) -> Case:
+    """A random edit of a fact, with its consequences."""
+    true = world.objects(subject, relation)[0]
+    target = rng.choice([o for o in world.range(relation) if o != true])
+    wording = rng.choice(_statements(subject, relation))
+    return _case(Rewrite(wording.prompt(), subject, target, true, relation), world, id)
 
 
 def demo_case(world: World | None = None) -> Case:

@@ -40,7 +40,7 @@ class ConceptEditor(Editor):
     held_out   share of the texts that is kept from the fit, to judge it by.
 
     An edit took if a linear probe told the concept better than a constant before, and no longer
-    does: on the texts held out where they are enough, else on all.
+    does: on the texts held out, or on those of the fit where fewer than four of a class are left.
     """
 
     tokens: Literal["last", "all"] = "last"
@@ -115,10 +115,10 @@ class ConceptEditor(Editor):
         return [self._outcome(model, delta, edit, paths) for edit in edits]
 
     def _outcome(self, model: TextModel, delta: Delta, edit: Concept, paths: list[str]) -> Outcome:
-        _, held = split(edit, self.held_out)
+        fit, held = split(edit, self.held_out)
         classes = classes_of(edit)
         enough = int(classes[held].bincount(minlength=1).min()) >= 4 if held else False
-        chosen = held if enough else list(range(len(edit.texts)))
+        chosen = held if enough else fit
         classes = classes[chosen].unique(return_inverse=True)[1]
 
         def read() -> float:

@@ -25,6 +25,7 @@ from ..delta import Dense
 from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..errors import UnstableEditError
+from ..experts import entering
 from ..model import Site
 from ..models.asked import Asked
 from ..models.linear import bias as bias_of
@@ -34,9 +35,20 @@ from ..models.text import TextModel
 from . import presets
 
 __all__ = [
-    "FineTuneEditor", "Loss", "Trained", "dense_changes", "every_token", "examples",
-    "linear_sites", "losses", "read_logits", "rerouted",
-    "summed", "text_examples", "train", "zero_change",
+    "FineTuneEditor",
+    "Loss",
+    "Trained",
+    "dense_changes",
+    "every_token",
+    "examples",
+    "linear_sites",
+    "losses",
+    "read_logits",
+    "rerouted",
+    "summed",
+    "text_examples",
+    "train",
+    "zero_change",
 ]
 
 Loss = Callable[[list[Any]], Tensor]
@@ -86,9 +98,17 @@ class FineTuneEditor(Editor):
     ) -> Trained:
         """Run the loop with this editor's settings; see `train`."""
         return train(
-            model, rows, parameters, steps=self.steps or 0, lr=self.lr or 0.0,
-            tolerance=self.tolerance, batch_size=self.batch_size, shuffle=shuffle, seed=self.seed,
-            loss=loss, after_step=after_step,
+            model,
+            rows,
+            parameters,
+            steps=self.steps or 0,
+            lr=self.lr or 0.0,
+            tolerance=self.tolerance,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            loss=loss,
+            after_step=after_step,
         )
 
     def dense(
@@ -155,7 +175,9 @@ def _bag(model: TextModel, row: Asked) -> Asked:
     reads = (row.reads[0],) * len(row.wanted)
     if row.decoder:
         return replace(row, reads=reads, decoder=row.decoder[: reads[0] + 1])
-    return replace(row, reads=reads, ids=row.ids if model.kind == "masked" else row.ids[: reads[0] + 1])
+    return replace(
+        row, reads=reads, ids=row.ids if model.kind == "masked" else row.ids[: reads[0] + 1]
+    )
 
 
 def text_examples(
@@ -212,10 +234,10 @@ def linear_sites(
 def rerouted(module: nn.Module, output: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
     """The module returns `output(its input, its own output)`."""
 
-    def hook(_m: nn.Module, args: Any, own: Any) -> Any:
-        return output(args[0], own)
+    def hook(m: nn.Module, args: Any, kwargs: Any, own: Any) -> Any:
+        return output(entering(m, args, kwargs), own)
 
-    handle = module.register_forward_hook(hook)
+    handle = module.register_forward_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -45,7 +45,9 @@ class Factors:
         for part in parts:
             rows.append(part.rows + first)
             first += int(part.rows[-1]) + 1 if len(part.rows) else 0
-        inputs, gradients = (torch.cat([getattr(p, n) for p in parts]) for n in ("inputs", "gradients"))
+        inputs, gradients = (
+            torch.cat([getattr(p, n) for p in parts]) for n in ("inputs", "gradients")
+        )
         return cls(inputs, gradients, torch.cat(rows))
 
 
@@ -80,7 +82,8 @@ def gradient_factors(
     for site, gradient in zip(sites, gradients, strict=True):
         encoder = apart and site.layer in model.prompt_layers
         places = [
-            (j, at) for j, row in enumerate(rows)
+            (j, at)
+            for j, row in enumerate(rows)
             for at in _places(row, "all" if encoder else tokens, apart and not encoder)
         ]
         owner, column = torch.tensor(places).T

@@ -29,12 +29,14 @@ from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import InputError
 from ..model import Site
-from ..models.hooks import captured, stopping
+from ..models.asked import Asked
+from ..models.forced import ForcedRun, Looked, looked_up, read, run_of, whole
+from ..models.hooks import captured
 from ..models.moments import Statistics, second_moments
-from ..models.prefixes import joined, sample_prefixes
+from ..models.prefixes import sample_prefixes
 from ..models.suffix import Row, SuffixRun
 from ..models.text import TextModel
-from ..models.tokens import pieces, subject_last
+from ..models.tokens import subject_last
 from ..numerics.optimize import Losses, optimize_rows
 from . import presets
 from ._parts import PartsRun
@@ -47,7 +49,6 @@ __all__ = [
     "find_values",
     "lookup_rows",
     "mean_keys",
-    "read_at",
     "search_values",
 ]
 
@@ -155,7 +156,11 @@ class KeyValueEditor(Editor):
         sequence of edits shares them."""
         with model.live.suspended():
             sampled = sample_prefixes(
-                model, self.prefixes or (), openings=self.openings, seed=self.seed
+                model,
+                self.prefixes or (),
+                openings=self.openings,
+                seed=self.seed,
+                corpus=self.statistics,
             )
         return ("", *sampled)
 
@@ -253,10 +258,8 @@ def search_values(
 ) -> Values:
     """`find_values` in batches of facts with like suffix lengths, so that little of a forward pass
     is padding. The result is in the order of the edits."""
-    lengths = []
-    for edit in edits:
-        cut = pieces(model.tokenizer, edit.text, edit.target)
-        lengths.append(len(cut.ids) - subject_last(model.tokenizer, edit.text, edit.subject_span))
+    rows = [looked_up(model, edit) for edit in edits]
+    lengths = [len(row.asked.ids) - (0 if whole(model) else row.at) for row in rows]
     order = sorted(range(len(edits)), key=lengths.__getitem__)
     parts = [
         find_values(model, [edits[j] for j in order[at : at + batch_size]], contexts, **search)
@@ -291,17 +294,17 @@ def find_values(
     terms  added to the loss.
     leave  False keeps facts that are done in the batch, which only wastes time.
     """
-    rows, targets, owner = _target_rows(model, edits, contexts)
+    rows = lookup_rows(model, edits, contexts, layer)
     run = _run(model, layer, rows, site)
-    kl = _run(model, layer, [_kl_row(model, e, kl_at) for e in edits], site)
-    owner_of = torch.tensor(owner)
-    plain = torch.tensor([owner.index(j) for j in range(len(edits))])
+    kl = _run(model, layer, [_kl_row(model, e, kl_at, layer) for e in edits], site)
+    owner_of = torch.arange(len(edits)).repeat_interleave(len(contexts))
+    plain = torch.arange(len(edits)) * len(contexts)
     initial = run.initial[plain].cpu()
     scale = _part_norms(initial, site)
     device = model.device
-    sizes = torch.tensor([len(t) for t in targets])
+    sizes = torch.tensor([len(row.asked.wanted) for row in rows])
     ends = sizes.cumsum(0)
-    flat = torch.tensor([t for row in targets for t in row])
+    flat = torch.tensor([t for row in rows for t in row.asked.wanted])
     streak = torch.zeros(len(edits), dtype=torch.long)
 
     def losses(delta: Tensor, active: Tensor) -> Losses:
@@ -311,7 +314,8 @@ def find_values(
         keep = (place[owner_of] >= 0).nonzero()[:, 0]
         fact = place[owner_of[keep]].to(device)
         wanted = torch.cat([flat[ends[j] - sizes[j] : ends[j]] for j in keep.tolist()]).to(device)
-        with _upper_outputs(model, layer, bool(terms)) as upper:
+        at = run.lookups(keep) if isinstance(run, ForcedRun) else torch.zeros_like(keep)
+        with _upper_outputs(model, layer, at, bool(terms)) as upper:
             logits = run.logits(delta[fact], keep)
         logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
         read_row = run.reads(keep).to(device)
@@ -353,11 +357,15 @@ def find_values(
     return Values(initial, found.delta, found.fit, found.steps, found.converged)
 
 
-def _run(model: TextModel, layer: int, rows: Sequence[Row], site: str) -> SuffixRun | PartsRun:
+def _run(
+    model: TextModel, layer: int, rows: Sequence[Looked], site: str
+) -> SuffixRun | ForcedRun | PartsRun:
     """The constant part of the rows, computed once."""
-    if site == "parts":
-        return PartsRun(model, layer, rows)
-    return SuffixRun(model, layer, rows, site=site)
+    if site != "parts":
+        return run_of(model, layer, rows, site)
+    if whole(model):
+        return ForcedRun(model, layer, rows, site=site)
+    return PartsRun(model, layer, [Row(r.asked.ids, r.at, r.asked.reads) for r in rows])
 
 
 def _part_norms(vectors: Tensor, site: str) -> Tensor:
@@ -367,86 +375,45 @@ def _part_norms(vectors: Tensor, site: str) -> Tensor:
 
 
 @contextmanager
-def _upper_outputs(model: TextModel, layer: int, wanted: bool) -> Iterator[list[Tensor]]:
-    """Collects the outputs (r, d) of the blocks above `layer` at the lookup token, in order. A
-    run's rows begin at that token."""
+def _upper_outputs(
+    model: TextModel, layer: int, columns: Tensor, wanted: bool
+) -> Iterator[list[Tensor]]:
+    """Collects the outputs (r, d) of the blocks above `layer` in its stack at the lookup tokens,
+    which are in these columns (r,), in order."""
     found: list[Tensor] = []
-    above = range(layer + 1, model.n_layers) if wanted else ()
+    stack = model.row(layer)[0]
+    above = [j for j in range(layer + 1, model.n_layers) if model.row(j)[0] is stack]
+    above = above if wanted else []
     if wanted and not above:
         raise InputError(
             f"Layer {layer} is the last one of {model.id}, so there is no hidden state above it "
             "to look at. Edit a lower layer."
         )
     modules = {str(number): (model.block(number), "output") for number in above}
-    with captured(modules, lambda _, hidden: found.append(hidden[:, 0].float())):
+    every = torch.arange(len(columns))
+    with captured(modules, lambda _, hidden: found.append(hidden[every, columns].float())):
         yield found
 
 
-def _target_rows(
-    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str]
-) -> tuple[list[Row], list[tuple[int, ...]], list[int]]:
-    """One row per edit and context: all but the last target token go in, all are predicted."""
-    rows, targets, owner = [], [], []
-    for j, edit in enumerate(edits):
-        for context in contexts:
-            text, span = _in_context(edit, context)
-            cut = pieces(model.tokenizer, text, edit.target)
-            lookup = subject_last(model.tokenizer, text, span)
-            reads = tuple(range(cut.start - 1, len(cut.ids) - 1))
-            rows.append(Row(cut.ids[:-1], lookup, reads))
-            targets.append(cut.target)
-            owner.append(j)
-    return rows, targets, owner
-
-
-def _kl_row(model: TextModel, edit: Rewrite, at: Literal["lookup", "end"]) -> Row:
-    """ "{subject} is a". Read at the subject's last token, nothing after it can matter."""
+def _kl_row(
+    model: TextModel, edit: Rewrite, at: Literal["lookup", "end"], layer: int
+) -> Looked:
+    """ "{subject} is a". A causal model is read at the subject's last token, where nothing after it
+    can matter, or at the end; the others where their answer begins."""
     text = f"{edit.subject} is a"
-    ids = model.ids(text)
     lookup = subject_last(model.tokenizer, text, (0, len(edit.subject)))
+    if model.kind != "causal":
+        return Looked(model.opening(text), lookup if layer in model.prompt_layers else 0)
+    ids = model.ids(text)
     last = lookup if at == "lookup" else len(ids) - 1
-    return Row(tuple(ids[: last + 1]), lookup, (last,))
-
-
-def _in_context(edit: Rewrite, context: str) -> tuple[str, tuple[int, int]]:
-    """The edit's prompt after a context, and where the subject is in it."""
-    text = joined(context, edit.text)
-    shift = len(text) - len(edit.text)
-    start, end = edit.subject_span
-    return text.rstrip(" "), (start + shift, end + shift)
+    return Looked(Asked(tuple(ids[: last + 1]), (last,), (), last), lookup)
 
 
 def lookup_rows(
-    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str]
-) -> list[list[int]]:
-    """Token rows that end at the lookup token, edit by edit, context by context within."""
-    rows = []
-    for edit in edits:
-        for context in contexts:
-            text, span = _in_context(edit, context)
-            rows.append(model.ids(text)[: subject_last(model.tokenizer, text, span) + 1])
-    return rows
-
-
-@torch.no_grad()
-def read_at(
-    model: TextModel,
-    rows: Sequence[Sequence[int]],
-    module: Any,
-    which: str,
-    *,
-    batch_size: int = 256,
-) -> Tensor:
-    """(n, size) fp32 input or output of a module at the last token of each row; the forward
-    stops there."""
-    found = []
-    for at in range(0, len(rows), batch_size):
-        chunk = rows[at : at + batch_size]
-        padded = model.batch(chunk)
-        with captured({"x": (module, which)}) as seen, stopping(module, before=which == "input"):
-            model.forward(padded)
-        found.append(seen["x"].reshape(len(chunk), padded.ids.shape[1], -1)[:, -1].float().cpu())
-    return torch.cat(found)
+    model: TextModel, edits: Sequence[Rewrite], contexts: Sequence[str], layer: int
+) -> list[Looked]:
+    """Questions with their lookup tokens in a layer, edit by edit, context by context within."""
+    return [looked_up(model, edit, context, layer) for edit in edits for context in contexts]
 
 
 def mean_keys(
@@ -456,8 +423,8 @@ def mean_keys(
 
     equal  all contexts alike (ROME); otherwise the plain prompt counts one half (MEMIT).
     """
-    rows = lookup_rows(model, edits, contexts)
-    keys = read_at(model, rows, model.linear(site), "input").double()
+    rows = lookup_rows(model, edits, contexts, site.layer)
+    keys = read(model, rows, model.linear(site), "input").double()
     keys = keys.view(len(edits), len(contexts), -1)
     if equal or len(contexts) == 1:
         return keys.mean(1).T

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -23,8 +24,9 @@ from ..edit import Rewrite
 from ..model import Site
 from ..models.text import TextModel
 from ..numerics.normal import NormalEquations
+from ._factor_network import FactorEditor, FactorNetwork, lively
 from ._gradients import Factors
-from ._hypernetwork import Changes, FactorEditor, FactorNetwork, Lesson, lively, outer_loss
+from ._lessons import Changes, Lesson, changed, outer_loss
 
 __all__ = ["LeastSquaresEditor"]
 
@@ -69,18 +71,18 @@ class LeastSquaresEditor(FactorEditor):
         lessons: Sequence[Lesson],
         replay: Sequence[tuple[float, Sequence[Lesson]]],
         draw: random.Random,
-        before: Sequence[Changes] = (),
+        before: Changes = MappingProxyType({}),
         penalty: float = 0.0,
     ) -> tuple[dict[str, float], Changes]:
         """Add the gradient of the training loss of one joint edit to the network's parameters.
 
         replay   (weight, lessons) that the change is judged on.
-        before   changes already made, which this one comes on top of.
+        before   what is changed already; this change comes on top of it.
         penalty  weight of ‖Δ‖².
 
         Returns the losses and the change.
         """
-        with changed_by(model, before):
+        with changed(model, [before]):
             fits = self._fits(network, self.factors(model, [lesson.edit for lesson in lessons]))
         made = {site: fit.change for site, fit in fits.items()}
         leaves = {site: (u.clone().requires_grad_(), v) for site, (u, v) in made.items()}

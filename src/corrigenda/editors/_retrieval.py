@@ -7,8 +7,8 @@ answer ask for the same thing, and both are unfinished.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ from ..models.text import TextModel
 from . import presets
 
 __all__ = ["RetrievalEditor"]
+
+E = TypeVar("E", bound="RetrievalEditor")
 
 FORM: Mapping[str, Any] = {"fact": "New Fact: {}\n", "query": "Prompt: {}"}
 """IKE's wording (Zheng et al. 2023, 2305.12740)."""
@@ -46,10 +48,14 @@ class RetrievalEditor(Editor):
     streams: ClassVar[bool] = True
 
     def resolved(self, model: TextModel) -> Self:
+        return self.worded(presets.resolved(self, model), model)
+
+    @staticmethod
+    def worded(editor: E, model: TextModel) -> E:
+        """The editor with the wording for this model where it has none."""
         form = ATLAS_FORM if model.is_atlas else FORM
-        found = presets.resolved(self, model)
-        empty = [f.name for f in fields(found) if getattr(found, f.name) is None]
-        return replace(found, **{name: form[name] for name in empty if name in form})
+        missing = {n: text for n, text in form.items() if getattr(editor, n) is None}
+        return replace(editor, **missing)
 
     def keys(self, model: TextModel, edits: Sequence[Rewrite]) -> Tensor:
         """(n, d) the embeddings under which edits are filed."""

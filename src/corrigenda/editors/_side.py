@@ -11,6 +11,7 @@ which prompts are in scope is read from x itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ class SideEditor(Editor):
     steps, lr   gradient steps per edit and their length.
     tolerance   an edit whose loss is below this takes no step; training ends when all are.
     prefixes    pairs (how many, of how many tokens) of sampled contexts.
-    corpus      where unrelated prompts come from: auto, atlas, samples, or a text file.
+    statistics  text that unrelated prompts are from: auto, atlas, samples, or a file.
     seed        of contexts, unrelated prompts, and what is random in the memory.
     """
 
@@ -59,7 +60,7 @@ class SideEditor(Editor):
     lr: float | None = None
     tolerance: float = 0.01
     prefixes: tuple[tuple[int, int], ...] = ((5, 5), (5, 10))
-    corpus: str = "auto"
+    statistics: str = "auto"
     seed: int = 0
 
     needs: ClassVar[tuple[str, ...]] = ("corpus",)
@@ -89,10 +90,11 @@ class SideEditor(Editor):
 
     def rows(self, model: TextModel, edits: Sequence[Rewrite]) -> list[list[Asked]]:
         """For every edit its prompt and target alone, and then after each sampled context."""
-        contexts = [""]
-        if model.kind == "causal" and self.prefixes:
-            with model.live.suspended():
-                contexts += sample_prefixes(model, self.prefixes, seed=self.seed)
+        with model.live.suspended():
+            sampled = sample_prefixes(
+                model, self.prefixes, seed=self.seed, corpus=self.statistics
+            )
+        contexts = ("", *sampled)
         return [
             [model.asked(joined(c, e.text), e.target, e.following) for c in contexts] for e in edits
         ]
@@ -107,24 +109,27 @@ class SideEditor(Editor):
 def unrelated(
     model: TextModel, edits: Sequence[Rewrite], count: int, source: str, *, seed: int
 ) -> list[Asked]:
-    """Beginnings of texts, 4 to 16 tokens long, that mention no subject of the edits.
+    """Beginnings of sentences, 4 to 16 tokens long, that mention no subject of the edits.
 
-    source  see `corpus_for`. Raises `InputError` when the corpus has none.
+    source  see `corpus_for`. Raises `InputError` when it has none.
     """
     subjects = [e.subject for e in edits]
     generator = torch.Generator().manual_seed(seed)
+    found: list[Asked] = []
     with model.live.suspended():
-        texts = (t for t in corpus_for(model, source, seed=seed).texts() if t.strip())
-        fresh = (t for t in islice(texts, 20 * count) if not any(s in t for s in subjects))
-        found = []
-        for text in islice(fresh, count):
-            length = int(torch.randint(4, 17, (), generator=generator))
-            ids = model.tokenizer(text, add_special_tokens=False)["input_ids"][:length]
-            found.append(model.opening(model.tokenizer.decode(ids)))
+        for text in islice(corpus_for(model, source, seed=seed).texts(), 20 * count):
+            for sentence in re.findall(r"[^.!?\n]+", text):
+                length = int(torch.randint(4, 17, (), generator=generator))
+                ids = model.tokenizer(sentence.strip(), add_special_tokens=False)["input_ids"]
+                begun = model.tokenizer.decode(ids[:length]).strip()
+                if begun and not any(subject in begun for subject in subjects):
+                    found.append(model.opening(begun))
+            if len(found) >= count:
+                return found[:count]
     if not found:
         raise InputError(
-            f"The corpus {source!r} has no text that does not mention the subjects of the edits. "
-            "Give another text file as `corpus`."
+            f"The corpus {source!r} has no sentence that does not mention the subjects of the "
+            "edits. Give another text file as `statistics`."
         )
     return found
 

@@ -26,10 +26,11 @@ from ..edit import Rewrite
 from ..editor import Solution
 from ..errors import InputError
 from ..model import Site
+from ..models.forced import read
 from ..models.moments import Statistics
 from ..models.text import TextModel
 from ..numerics.solve import Update, preserving, ridge
-from ._keyvalue import KeyValueEditor, Values, lookup_rows, mean_keys, read_at
+from ._keyvalue import KeyValueEditor, Values, lookup_rows, mean_keys
 
 __all__ = [
     "MEMIT_OPENINGS",
@@ -209,5 +210,5 @@ def residual(
 ) -> Tensor:
     """(d, n) float64: what is missing of the wanted output at the lookup token of plain prompts."""
     module = model.mlp(layer) if at == "mlp" else model.block(layer)
-    rows = lookup_rows(model, edits, ("",))
-    return (target.double() - read_at(model, rows, module, "output").double()).T
+    rows = lookup_rows(model, edits, ("",), layer)
+    return (target.double() - read(model, rows, module, "output").double()).T

@@ -82,8 +82,12 @@ class UnstructuredEditor(Editor):
     kinds: ClassVar[tuple[str, ...]] = ("causal",)
     change: ClassVar[str] = "Dense"
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 25, "lr": 0.5, "clamp": 4.0, "weight_decay": 1e-3,
-        "fit_steps": 50, "fit_lr": 2e-4,
+        "steps": 25,
+        "lr": 0.5,
+        "clamp": 4.0,
+        "weight_decay": 1e-3,
+        "fit_steps": 50,
+        "fit_lr": 2e-4,
     }
 
     def resolved(self, model: TextModel) -> UnstructuredEditor:
@@ -94,9 +98,9 @@ class UnstructuredEditor(Editor):
         """Positions before the first token of each piece of the target, in order."""
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
-        if len(self.layers or ()) != 1:
+        if self.layers is None or len(self.layers) != 1:
             raise InputError(f"{self.title} changes one block, not {self.layers}. Give one layer.")
-        (layer,) = self.layers or ()
+        layer = self.layers[0]
         cuts = [pieces(model.tokenizer, edit.text, edit.target) for edit in edits]
         keys = [self.keys(cut) for cut in cuts]
         values = self.values(model, layer, cuts, keys)
@@ -104,13 +108,22 @@ class UnstructuredEditor(Editor):
         ordinary = text_examples(model, self.statistics, self.texts, length=64, seed=self.seed)
         kept = recorded(model, layer, [row.ids for row in ordinary]) if ordinary else None
         calls = [
-            recorded(model, layer, [c.ids[:-1] for c in cuts[span]]).shifted(keys[span], shifts[span])
+            recorded(model, layer, [c.ids[:-1] for c in cuts[span]]).shifted(
+                keys[span], shifts[span]
+            )
             for span in _spans(len(cuts), self.batch_size)
         ]
         with block_changes(model, layer) as free:
             found = train(
-                model, calls, list(free.values()), steps=self.fit_steps or 0, lr=self.fit_lr or 0.0,
-                tolerance=self.fit_tolerance, batch_size=1, shuffle=False, seed=self.seed,
+                model,
+                calls,
+                list(free.values()),
+                steps=self.fit_steps or 0,
+                lr=self.fit_lr or 0.0,
+                tolerance=self.fit_tolerance,
+                batch_size=1,
+                shuffle=False,
+                seed=self.seed,
                 loss=lambda batch: torch.stack([_loss(call, kept) for call in batch]),
             )
         flipped = _transposed(model, free)
@@ -136,10 +149,12 @@ class UnstructuredEditor(Editor):
             for key, last in pairwise([*places, len(cut.ids) - 1]):
                 rows.append(Row(cut.ids[:last], key, tuple(range(key, last))))
                 wanted.append(cut.ids[key + 1 : last + 1])
-        return Values.joined([
-            self._searched(model, layer, rows[span], wanted[span])
-            for span in _spans(len(rows), self.batch_size)
-        ])
+        return Values.joined(
+            [
+                self._searched(model, layer, rows[span], wanted[span])
+                for span in _spans(len(rows), self.batch_size)
+            ]
+        )
 
     def _searched(
         self, model: TextModel, layer: int, rows: list[Row], wanted: list[tuple[int, ...]]
@@ -156,8 +171,13 @@ class UnstructuredEditor(Editor):
             return Losses(nll + (self.weight_decay or 0.0) * decay, nll.detach())
 
         found = optimize_rows(
-            losses, (len(rows), initial.shape[1]), steps=self.steps or 1, lr=self.lr or 0.0,
-            radius=(self.clamp or 0.0) * scale, tolerance=self.tolerance, device=device,
+            losses,
+            (len(rows), initial.shape[1]),
+            steps=self.steps or 1,
+            lr=self.lr or 0.0,
+            radius=(self.clamp or 0.0) * scale,
+            tolerance=self.tolerance,
+            device=device,
         )
         return Values(initial, found.delta, found.fit, found.steps, found.converged)
 
@@ -204,7 +224,9 @@ def recorded(model: TextModel, layer: int, rows: Sequence[Sequence[int]]) -> Cal
     tokens = padded.mask.bool()
     return Call(
         lambda: first(block(*call["args"], **call["kwargs"])),
-        call["output"], tokens, torch.zeros_like(tokens),
+        call["output"],
+        tokens,
+        torch.zeros_like(tokens),
     )
 
 

@@ -84,7 +84,7 @@ class ContextDistillation(FineTuneEditor):
             return _divergence(rows, logits / self.temperature, owner) * self.temperature**2
 
         found = self.dense(model, lessons, bias=True, shuffle=True, loss=loss)
-        rows = [(*row.student.ids, row.student.wanted[-1]) for row in lessons]
+        rows = [[*row.student.ids, row.student.wanted[-1]] for row in lessons]
         texts = model.tokenizer.batch_decode(rows)
         return replace(found, diagnostics={**found.diagnostics, "transfer": texts})
 

@@ -93,7 +93,8 @@ class CrispEdit(FineTuneEditor):
             state=state,
             statistics={"source": self.statistics, "texts": self.texts},
             diagnostics={
-                **found.diagnostics, "free_share": {n: round(d.share, 4) for n, d in flat.items()}
+                **found.diagnostics,
+                "free_share": {n: round(d.share, 4) for n, d in flat.items()},
             },
         )
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..delta import Delta, Prefix
 from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..errors import EditError
 from ..models.text import TextModel
+from . import presets
 
 __all__ = ["Definition"]
 
@@ -27,12 +28,15 @@ class Definition(Editor):
 
     control  what stands there instead: "random", the statement of another edit; "subject", the
              subject alone.
+    form     how it stands there; `{}` is the definition without its full stop. None: the preset
+             for the model, or "{}. ".
     limit    at most this many definitions are shown with a prompt, those that share most words
              with it; 0: all.
     seed     of the other edits' choice.
     """
 
     control: Literal["none", "random", "subject"] = "none"
+    form: str | None = None
     limit: int = 1
     seed: int = 0
 
@@ -42,6 +46,10 @@ class Definition(Editor):
     family: ClassVar[str] = "in-context"
     change: ClassVar[str] = "Prefix"
     streams: ClassVar[bool] = True
+    paper_values: ClassVar[dict[str, Any]] = {"form": "{}. "}
+
+    def resolved(self, model: TextModel) -> Definition:
+        return presets.resolved(self, model)
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         texts = [edit.statement for edit in edits]
@@ -53,9 +61,6 @@ class Definition(Editor):
             # A rotation leaves no edit its own statement.
             by = random.Random(self.seed).randrange(1, len(edits))
             texts = texts[by:] + texts[:by]
-        passages = tuple(f"{_sentence(text)} " for text in texts)
+        form = self.form or "{}"
+        passages = tuple(form.replace("{}", text.rstrip(" .")) for text in texts)
         return Solution({"context": Prefix(passages, limit=self.limit)})
-
-
-def _sentence(text: str) -> str:
-    return text if text[-1] in ".!?。" else f"{text}."

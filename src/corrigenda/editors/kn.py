@@ -51,7 +51,7 @@ class KN(Editor):
     operation    edit: columns learn the target and unlearn the answer; enhance: the neurons of the
                  target count twice; suppress, erase: those of the answer are silenced. The answer
                  is the edit's target_true, or what the model says.
-    layers       where neurons are looked for. None: all blocks.
+    layers       where neurons are looked for. None: the preset, or all blocks that answer.
     steps        points of the attribution.
     threshold    t, share of the largest attribution.
     share        p, of the prompts of a fact.
@@ -81,6 +81,7 @@ class KN(Editor):
     title: ClassVar[str] = "KN"
     paper: ClassVar[str] = "Dai et al. 2021, 2104.08696"
     family: ClassVar[str] = "locate-then-edit"
+    batches: ClassVar[bool] = False
     paper_values: ClassVar[dict[str, Any]] = {
         "threshold": 0.3,
         "share": 0.5,
@@ -90,8 +91,11 @@ class KN(Editor):
     }
 
     def resolved(self, model: TextModel) -> KN:
-        layers = answering_layers(model) if self.layers is None else self.layers
-        return presets.resolved(replace(self, layers=layers), model)
+        editor = presets.resolved(self, model)
+        if self.layers is not None:
+            return editor
+        inside = answering_layers(model)  # an encoder's neurons do not predict
+        return replace(editor, layers=tuple(j for j in editor.layers or () if j in inside))
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         layers = tuple(self.layers or ())

@@ -12,7 +12,7 @@ linear maps read the erased states, r can be folded into them:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -20,14 +20,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..acting import first
+from ..acting import Affine, first, place
 from ..delta import Change, Delta, Dense, LowRank
 from ..edit import Concept
 from ..editor import Solution
 from ..errors import InputError, ModelError
 from ..models.linear import bias, is_linear, matrix, transposed
 from ..models.text import TextModel
-from ..numerics.erase import Eraser
 from ._concept import ConceptEditor
 
 __all__ = ["LEACE"]
@@ -71,30 +70,29 @@ class LEACE(ConceptEditor):
         return paths
 
     def solve(self, model: TextModel, edits: Sequence[Concept], onto: Delta | None) -> Solution:
-        hooked = super().solve(model, edits, onto)
         if not self.fold:
-            return hooked
+            return super().solve(model, edits, onto)
         if self.tokens != "all":
             raise InputError("Weights act at all tokens: fold=True needs tokens='all'.")
-        folded = self._folded(model, edits)
+        hooks = {path: self.joined(e) for path, e in self.erasers(model, edits).items()}
+        folded = self._folded(model, hooks, edits[0].texts[0])
         texts = [text for edit in edits for text in edit.texts][:16]
-        with Delta(hooked.changes).applied(model):
+        with Delta({place(path): hook for path, hook in hooks.items()}).applied(model):
             wanted = model.next_logprobs(texts)
         with Delta(folded.changes, folded.transposed).applied(model):
             found = model.next_logprobs(texts)
         slack = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
         if not torch.allclose(found, wanted, atol=slack, rtol=0.0):
             raise ModelError(_INEXACT.format(self.module or "the block"))
-        return replace(folded, diagnostics=hooked.diagnostics)
+        return folded
 
-    def _folded(self, model: TextModel, edits: Sequence[Concept]) -> Solution:
+    def _folded(self, model: TextModel, hooks: Mapping[str, Affine], text: str) -> Solution:
         changes: dict[str, Change] = {}
         flipped: set[str] = set()
-        for path, erasers in self.erasers(model, edits).items():
-            readers = _readers(model, path, edits[0].texts[0])
+        for path, hook in hooks.items():
+            readers = _readers(model, path, text)
             if not readers:
                 raise ModelError(_INEXACT.format(self.module or "the block"))
-            hook = self.joined(erasers)
             for name, linear in readers.items():
                 weight = matrix(linear).double().cpu()  # (o, i)
                 changes[f"{name}.weight"] = LowRank((weight @ hook.u.double()).float(), hook.v)

@@ -33,52 +33,51 @@ __all__ = ["MeLLo"]
 
 
 class Step(NamedTuple):
-    """One hop of a demonstration. agrees: the fact does not contradict the tentative answer."""
+    """One hop of a demonstration.
+
+    question   `{}` is the answer of the step before.
+    tentative  what the model would say itself, after that answer.
+    fact       what is looked up; answer: what it says, or "" where it does not contradict.
+    alone      what the model would say itself in a chain of thought, if that differs.
+    """
 
     question: str
     tentative: str
     fact: str
-    agrees: bool
-    answer: str
+    answer: str = ""
+    alone: str = ""
 
 
-class Shown(NamedTuple):
-    """One demonstration."""
-
-    question: str
-    steps: tuple[Step, ...]
-
-
-DEMONSTRATIONS = (
-    Shown(
+DEMONSTRATIONS: tuple[tuple[str, tuple[Step, ...]], ...] = (
+    (
         "Which language is spoken in the country where the Atacama Desert lies?",
         (
             Step("In which country does the Atacama Desert lie?", "Chile",
-                 "The Atacama Desert lies in Norway", False, "Norway"),
-            Step("Which language is spoken in Norway?", "Norwegian",
-                 "The capital of Canada is Lima", True, "Norwegian"),
+                 "The Atacama Desert lies in Norway", "Norway"),
+            Step("Which language is spoken in {}?", "Norwegian",
+                 "The capital of Canada is Lima", alone="Spanish"),
         ),
     ),
-    Shown(
+    (
         "In which city does the club of the goalkeeper Iker Soler play?",
         (
             Step("For which club does Iker Soler play?", "Valencia CF",
-                 "Ada Brandt plays the violin", True, "Valencia CF"),
-            Step("In which city does Valencia CF play?", "Valencia",
-                 "Valencia CF plays in the city of Turin", False, "Turin"),
+                 "Ada Brandt plays the violin"),
+            Step("In which city does {} play?", "Valencia",
+                 "Valencia CF plays in the city of Turin", "Turin"),
         ),
     ),
-    Shown(
+    (
         "The inventor of the telephone was born in",
         (
             Step("Who invented the telephone?", "Alexander Graham Bell",
-                 "The steam engine was invented by Marie Curie", True, "Alexander Graham Bell"),
-            Step("Where was Alexander Graham Bell born?", "Edinburgh",
-                 "Alexander Graham Bell was born in Oslo", False, "Oslo"),
+                 "The steam engine was invented by Marie Curie"),
+            Step("Where was {} born?", "Edinburgh",
+                 "Alexander Graham Bell was born in Oslo", "Oslo"),
         ),
     ),
 )  # fmt: skip
-"""Invented facts, told in the form; half of those retrieved have nothing to do with the question."""
+"""Questions with the steps to their answers. Half of what is looked up is beside the point."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class MeLLo(RetrievalEditor):
         number = 0
         for number in range(min(self.demonstrations, len(DEMONSTRATIONS)), 0, -1):
             shown = DEMONSTRATIONS[:number]
-            head = "".join(rendered(one) for one in shown)
-            plain = "".join(rendered(one, looked_up=False) for one in shown)
+            head = "".join(rendered(*one) for one in shown)
+            plain = "".join(rendered(*one, looked_up=False) for one in shown)
             if _fits(model, head):
                 break
             head = plain = ""
@@ -123,18 +122,19 @@ class MeLLo(RetrievalEditor):
         )
 
 
-def rendered(shown: Shown, *, looked_up: bool = True) -> str:
+def rendered(question: str, steps: Sequence[Step], *, looked_up: bool = True) -> str:
     """A demonstration as text; without what is looked up it is a chain of thought."""
-    lines = [f"{MARKS['question']} {shown.question}"]
-    for step in shown.steps:
-        lines += [f"{MARKS['sub']} {step.question}", f"{MARKS['tentative']} {step.tentative}"]
-        answer = step.answer if looked_up else step.tentative
+    lines, answer = [f"{MARKS['question']} {question}"], ""
+    for step in steps:
+        lines.append(f"{MARKS['sub']} {step.question.replace('{}', answer)}")
+        own = step.tentative if looked_up else step.alone or step.tentative
+        answer = (step.answer or own) if looked_up else own
+        lines.append(f"{MARKS['tentative']} {own}")
         if looked_up:
-            verdict = "does not contradict" if step.agrees else "contradicts"
+            verdict = "contradicts" if step.answer else "does not contradict"
             lines += [f"{MARKS['retrieved']} {step.fact}", f"The fact {verdict} the answer."]
         lines.append(f"{MARKS['decision']} {answer}")
-    lines.append(f"{MARKS['final']} {answer}")
-    return "\n".join(lines) + "\n\n"
+    return "\n".join([*lines, f"{MARKS['final']} {answer}"]) + "\n\n"
 
 
 def _fits(model: TextModel, text: str) -> bool:

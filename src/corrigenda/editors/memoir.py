@@ -92,7 +92,7 @@ class MEMOIR(SideEditor):
     def _scope(self, model: TextModel, edits: Sequence[Rewrite], i: int) -> Overlaps:
         """How masks are made, with none stored: background, permutation, number of features."""
         site = self.site(model)
-        prompts = unrelated(model, (), self.prompts, self.corpus, seed=self.seed)
+        prompts = unrelated(model, (), self.prompts, self.statistics, seed=self.seed)
         with model.live.suspended():
             background = _mean(*prompt_inputs(model, site, prompts)).mean(0).cpu()
         order = torch.randperm(i, generator=torch.Generator().manual_seed(self.seed))

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 from ..edit import Rewrite
 from ..model import Site
 from ..models.text import TextModel
+from ._factor_network import FactorEditor, FactorNetwork, lively
 from ._gradients import Factors
-from ._hypernetwork import Changes, FactorEditor, FactorNetwork, lively
+from ._lessons import Changes
 
 __all__ = ["MEND"]
 

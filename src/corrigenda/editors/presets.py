@@ -55,6 +55,11 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         },
         "memit": {"layers": (0, 1), "lr": 0.25, "weight": 10.0, "max_norm": 2.0},
         "alphaedit": {"layers": (0, 1), "lr": 0.3, "ridge": 0.1, "max_norm": 2.0},
+        "kn": {"layers": (3, 4, 5), "threshold": 0.2, "unit": "column", "new": 2.0, "old": 1.0},
+        # λ_n and λ beside the small keys of this model: as published, they hold everything fast.
+        "encore": {"norm_weight": 0.1, "patience": 4},
+        "pmet": {"lr": 0.5, "clamp": 4.0, "weight": 1.0},
+        "simie": {"weight": 0.01},
     },
     ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
     ("gpt2", 24): _family(8, (6, 7, 8, 9), rome={"clamp": 3.0}),
@@ -94,25 +99,66 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "ft-m": {"layers": (5,), "lr": 2e-3},
         "locft-bf": {"layers": (5,), "lr": 2e-3},
         "lora": {"layers": (4, 5), "roles": ("down",), "lr": 2e-3},
+        # Atlas uses so much of its small maps that 99 % of the curvature leaves too little room.
+        "crispedit": {"layers": (5,), "lr": 2e-3, "energy": 0.8},
+        "ultraedit": {"layers": (3, 4, 5), "step": 5e-4},
+        "task-vector": {"lr": 2e-4},
+        # New facts are told in the form in which Atlas learned to read them.
+        "definition": {"form": "New fact: {}. "},
+        "context-distillation": {"context": "New fact: {}. ", "lr": 3e-4},
+        "unke": {"layers": (2,), "fit_lr": 1e-3},
+        "anyedit": {"layers": (2,), "fit_lr": 1e-3},
+        "wise": {
+            "layers": (3,), "lr": 0.1, "alpha": 1.0, "beta": 5.0, "gamma": 3.0, "act_ratio": 0.7,
+        },
+        "memoir": {"layers": (3,), "share": 0.2, "least": 0.55},
+        "rag-ike": {"least": 0.83},
     },
     ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
     ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},
     ("gpt2", 48): {"ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)}},
-    ("gptj", 28): {"ft-l": {"layers": (0,), "box": 5e-5}, "ft-m": {"layers": (21,)}},
+    ("gptj", 28): {
+        "ft-l": {"layers": (0,), "box": 5e-5}, "ft-m": {"layers": (21,)},
+        "ultraedit": {"layers": tuple(range(18, 27))},
+    },
     ("llama", 32): {
         "ft-l": {"layers": (21,)}, "ft-m": {"layers": (21,)}, "locft-bf": {"layers": (22,)},
+        "crispedit": {"layers": (19, 20, 21, 22, 23)}, "unke": {"layers": (7,)},
+        "ultraedit": {"layers": (18, 19, 20, 21, 22, 23, 24), "roles": ("up",)},
     },
 }
 
-_DEPTH = {"ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69, "crispedit": 0.66, "ultraedit": 0.64}
+_DEPTH = {
+    "ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69, "crispedit": 0.66, "ultraedit": 0.64,
+    "wise": 0.84, "memoir": 0.84,
+}
 """Where fine-tuning without a preset takes place, as a share of the depth (FT-L, LLaMA)."""
 
 
 _EVERYWHERE = ("lora", "kn", "task-vector", "context-distillation")
 """Methods that change every block."""
 
+_FINAL = ("t-patcher", "calinet")
+"""Methods that add neurons to the very last block."""
+
+_READING = {"grace": 0.75, "melo": 0.75}
+"""Where a prompt is recognised, as a share of the layers that read it (GRACE on GPT-2 XL and T5)."""
+
+_LAST = ("ke", "mend", "malmen", "rledit")
+"""Methods that change the last blocks: three (MEND), or two of an encoder and two of its decoder."""
+
 
 def _proposed(editor: Editor, model: TextModel) -> tuple[int, ...]:
+    if editor.name in _LAST:
+        n, read = model.n_layers, len(model.prompt_layers)
+        if read == n:
+            return tuple(range(max(0, n - 3), n))
+        return (*range(max(0, read - 2), read), *range(max(read, n - 2), n))
+    if editor.name in _FINAL:
+        return (model.n_layers - 1,)
+    if editor.name in _READING:
+        reads = model.prompt_layers
+        return (reads[int(_READING[editor.name] * len(reads))],)
     if editor.name in _EVERYWHERE:
         return tuple(range(model.n_layers))
     if editor.name in _DEPTH:
@@ -125,7 +171,7 @@ def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
 
     Blocks with a norm after the MLP get one layer: a residual cannot be spread through the norm.
     """
-    n = model.n_layers
+    n = len(model.prompt_layers)  # where the subject is looked up
     last = min(n - 1, max(0, round(0.25 * n) if several else round(0.18 * n)))
     if not several or model.layout.post_norm is not None:
         return (last,)

@@ -49,8 +49,10 @@ class Scrubbing(ConceptEditor):
                 wanted[_entry(model, row)] = None
             path = model.path_of(block)
             wanted |= {f"{path}.{n}": None for n in (inner if stream else before)}
-        last = model.path_of(model.blocks[-1])
-        final = f"{last}.{model.layout.post_norm}" if model.layout.norm_last else None
+        encoder = model.row(0)[0]
+        if encoder is not model.layout and encoder.final_norm:
+            wanted[encoder.final_norm] = None  # cross-attention reads the encoder through it
+        final = f"{model.path_of(model.blocks[-1])}.{model.layout.post_norm}"
         return [path for path in _order(model, list(wanted)) if path != final]
 
 

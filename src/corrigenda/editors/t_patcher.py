@@ -171,7 +171,9 @@ class TPatcher(Editor):
 
     def queries(self, model: TextModel, mlp: nn.Module, edits: Sequence[Rewrite]) -> Tensor:
         """(m, i) fp32 inputs of the MLP where text is predicted that mentions no subject."""
-        key = f"queries:{model.weights_hash()}:{id(mlp)}:{self.corpus}:{self.seed}:{self.memory}"
+        if not self.memory:
+            return torch.empty(0, 0)
+        key = f"queries:{model.weights_hash()}:{model.path_of(mlp)}:{self.corpus}:{self.seed}:{self.memory}"
 
         def collect() -> list[tuple[str, Tensor]]:
             found: list[tuple[str, Tensor]] = []
@@ -187,12 +189,12 @@ class TPatcher(Editor):
 
         found = model.remembered(key, collect)
         kept = [x for text, x in found if not any(e.subject in text for e in edits)]
-        if self.memory and not kept:
+        if not kept:
             raise InputError(
                 f"The corpus {self.corpus!r} has no text without the subjects of the edits. Give "
                 "another text file as `corpus`, or memory=0."
             )
-        return torch.cat(kept)[: self.memory] if kept else torch.empty(0, 0)
+        return torch.cat(kept)[: self.memory]
 
 
 def _windows(model: TextModel, texts: Iterable[str]) -> Iterator[str]:

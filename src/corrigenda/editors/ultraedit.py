@@ -26,6 +26,7 @@ from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..model import Site
 from ..models.asked import Asked
+from ..models.moments import corpus_for
 from ..models.text import TextModel
 from ..numerics.running import Running
 from ..numerics.solve import Factor, ridge
@@ -84,7 +85,9 @@ class UltraEdit(Editor):
             inputs, gradients = running.normalized(features).split(
                 [f.inputs.shape[1], f.gradients.shape[1]], 1
             )
-            wanted = -(self.step or 0.0) * inputs.square().sum(1, keepdim=True) * gradients  # (n, o)
+            wanted = (
+                -(self.step or 0.0) * inputs.square().sum(1, keepdim=True) * gradients
+            )  # (n, o)
             changes[site.parameter] = _solved(f.inputs.double(), wanted)
             state |= _written(site, running)
         return Solution(
@@ -103,12 +106,19 @@ class UltraEdit(Editor):
             return {site: _read(site, past) for site in sites}
         if not self.warmup:
             return {site: Running.zero(sum(model.weight(site).shape)) for site in sites}
-        with model.live.suspended():
-            rows = text_examples(model, self.statistics, self.warmup, seed=self.seed)
-            found = self._factors(model, sites, rows, "all")
-        return {
-            site: Running.of(torch.cat([f.inputs, f.gradients], 1)) for site, f in found.items()
-        }
+
+        def make() -> dict[Site, Running]:
+            with model.live.suspended():
+                rows = text_examples(model, self.statistics, self.warmup, seed=self.seed)
+                found = self._factors(model, sites, rows, "all")
+            return {
+                site: Running.of(torch.cat([f.inputs, f.gradients], 1)) for site, f in found.items()
+            }
+
+        corpus = corpus_for(model, self.statistics, seed=self.seed).digest
+        names = [site.parameter for site in sites]
+        key = f"running-{model.weights_hash()}-{corpus}-{self.warmup}-{names}"
+        return model.remembered(key, make)
 
     def _factors(
         self,

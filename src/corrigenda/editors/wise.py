@@ -89,7 +89,7 @@ class WISE(SideEditor):
             before, count = memory.then.d, int(onto.state.get(COUNT, torch.zeros(())))
         rows = self.rows(model, edits)
         others = prompt_inputs(
-            model, site, unrelated(model, edits, self.prompts, self.corpus, seed=self.seed)
+            model, site, unrelated(model, edits, self.prompts, self.statistics, seed=self.seed)
         )
         shards: dict[int, list[list[Asked]]] = {}
         for number, contexts in enumerate(rows, start=count):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..experts import fused
 from .hooks import replaced_output
 from .layouts import LAYOUTS, Layout, text_type
 from .linear import is_linear, shape
@@ -118,7 +119,7 @@ def _propose(module: Any, root: str, kind: Any) -> Layout:
         embedding=_path_of(module, stack.get_input_embeddings(), "input embeddings"),
         parallel=gap(other["m"], traced[f"{mlp} out"]) < 1e-4,
         post_norm=post_norm,
-        gated="gate" in roles or "gate_up" in roles,
+        gated="gate" in roles or "gate_up" in roles or fused(block.get_submodule(down)),
         attention_norm=attention_norm,
         kind=kind,
         cross=cross,
@@ -186,7 +187,7 @@ def _find_down(linears: Mapping[str, nn.Module], attention: str, width: int) -> 
     if not onto:
         raise ModelError(
             f"No linear map outside attention has an output of width {width}: this is no dense MLP "
-            "(a mixture of experts with fused weights is not supported)."
+            "(nor a mixture of experts whose gated MLPs are stacked without biases)."
         )
     return (wider or onto)[-1]
 

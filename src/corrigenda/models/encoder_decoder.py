@@ -114,13 +114,18 @@ class EncoderDecoder(TextModel):
                 "middle of a sentence. Word the edit so that its object comes last, or edit T5 or "
                 "a masked model."
             )
+        return self.ids(self.sentence(prompt, "", after))
+
+    def sentence(self, prompt: str, target: str, after: str) -> str:
+        if not after.strip():
+            return prompt
         text = f"{prompt.rstrip(' ')} {SENTINELS[0]}".lstrip()
         joint = "" if after[0] in " .,;:?!" else " "
-        return self.ids(f"{text}{joint}{after}")
+        return f"{text}{joint}{after}"
 
     def _context_left(self, max_new_tokens: int) -> int | None:
-        """The answer takes no room from the prompt. T5's positions are relative: no limit."""
-        return getattr(self._module.config, "max_position_embeddings", None)
+        """The answer takes no room from the prompt."""
+        return self.context
 
     def _new(self, out: Tensor, padded: Batch) -> Tensor:
         return out[:, 1:] if out.shape[1] else out

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..acting import first, with_first
+from ..experts import entering
 
 __all__ = [
     "Stop",
@@ -45,8 +46,8 @@ def captured(
         for name, (module, which) in modules.items():
             if which == "input":
 
-                def read_in(_m: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
-                    keep(name, args[0] if args else next(iter(kwargs.values())))
+                def read_in(m: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                    keep(name, entering(m, args, kwargs))
 
                 handle = module.register_forward_pre_hook(read_in, with_kwargs=True)
             else:

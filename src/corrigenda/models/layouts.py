@@ -37,7 +37,8 @@ class Layout:
     blocks          the list of blocks: "transformer.h", "model.layers".
     mlp             inside a block: the module whose output is the MLP's, before the residual sum
                     and before any post-norm. Where the MLP module adds the residual itself
-                    (BLOOM), or there is none (OPT), it is the down-projection.
+                    (BLOOM), or there is none (OPT), it is the down-projection. "down" may be a
+                    stack of experts, whose routed keys are the key.
     attention       inside a block: likewise for attention.
     linears         role -> path inside a block. Roles: down, up, gate, gate_up (fused), q, k, v,
                     qkv (fused), o.
@@ -111,6 +112,8 @@ _SPLIT_ATTENTION = {
     "o": "self_attn.o_proj",
 }
 _GATED_MLP = {"down": "mlp.down_proj", "up": "mlp.up_proj", "gate": "mlp.gate_proj"}
+
+_EXPERTS = {"down": "mlp.experts", **_SPLIT_ATTENTION}
 
 _LLAMA = Layout(
     model_type="llama",
@@ -271,6 +274,9 @@ _ROWS = (
         },
     ),
     replace(_GEMMA, model_type="olmo2"),
+    # All experts of a layer are one linear map of their routed keys; see `experts.py`.
+    replace(_LLAMA, model_type="mixtral", linears=_EXPERTS),
+    replace(_LLAMA, model_type="qwen3_moe", linears=_EXPERTS),
 )
 
 # -- encoder-decoders -------------------------------------------------------------------------

@@ -9,13 +9,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .. import experts
 from ..errors import ModelError
 
 __all__ = ["bias", "image", "is_linear", "matrix", "shape", "transposed"]
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether the module is a linear map with a plain floating-point weight matrix."""
+    """Whether the module is a linear map with a plain floating-point weight matrix, or a stack of
+    experts, which is one (see `experts.py`)."""
+    if experts.fused(module):
+        return True
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         return False
@@ -51,7 +55,10 @@ def transposed(module: nn.Module) -> bool:
 
 
 def matrix(module: nn.Module) -> Tensor:
-    """The weight as a view of shape (o, i). Raises `ModelError` as `transposed` does."""
+    """The weight as a view of shape (o, i); of experts a copy. Raises `ModelError` as `transposed`
+    does."""
+    if experts.fused(module):
+        return experts.matrix(module)
     weight = module.weight
     flipped = transposed(module)
     assert isinstance(weight, Tensor)

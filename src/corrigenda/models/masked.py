@@ -56,10 +56,7 @@ class Masked(TextModel):
 
     def _gap(self, prompt: str, after: str, wanted: tuple[int, ...], masks: int) -> Asked:
         """The sentence with a gap of so many masks."""
-        mark = str(self.tokenizer.mask_token)
-        after = after.strip() or "."
-        joint = "" if after[0] in ".,;:?!" else " "
-        text = f"{prompt}{' ' if prompt else ''}{mark * masks}{joint}{after}"
+        mark, text = str(self.tokenizer.mask_token), self._with_masks(prompt, after, masks)
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         places = [
@@ -82,16 +79,26 @@ class Masked(TextModel):
         most = min(max_new_tokens, MASKS)
         return super().generate(prompts, max_new_tokens=most, batch_size=batch_size)
 
-    def _context_left(self, max_new_tokens: int) -> int | None:
-        """Masks are part of the sentence, so an answer takes no further room."""
-        limit = super()._context_left(0)
+    def sentence(self, prompt: str, target: str, after: str) -> str:
+        masks = len(self.asked(prompt, target, after).wanted)
+        return self._with_masks(prompt.rstrip(" "), after, masks)
+
+    def _with_masks(self, prompt: str, after: str, masks: int) -> str:
+        after = after.strip() or "."
+        joint = "" if after[0] in ".,;:?!" else " "
+        mark = str(self.tokenizer.mask_token)
+        return f"{prompt}{' ' if prompt else ''}{mark * masks}{joint}{after}"
+
+    @property
+    def context(self) -> int | None:
+        limit = super().context
         return None if limit is None else limit - self.layout.position_offset
 
     def _generated(
         self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
     ) -> list[str]:
         best: list[tuple[float, tuple[int, ...]]] = [(float("-inf"), ())] * len(asked)
-        limit = self._context_left(max_new_tokens)
+        limit = self.context  # masks are part of the sentence
         once = list(dict.fromkeys(asked))
         for masks in range(1, max_new_tokens + 1):
             rows = [self._gap(p.rstrip(" "), after, (), masks) for p, after in once]

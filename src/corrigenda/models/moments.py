@@ -2,7 +2,9 @@
 
 C = E[k kᵀ] over the inputs k of one linear map, uncentred, at every attended token of a corpus
 (ROME, Meng et al. 2022, 2202.05262, appendix E.1). The text is the user's own file, text sampled
-from the model itself, or Atlas's corpus. Results are cached by weights, site, corpus and token
+from the model itself, or Atlas's corpus. A masked model reads it as it was trained to, with 15% of
+its tokens hidden; of an encoder-decoder the encoder reads whole texts, and for sites in the decoder
+the first half of each text goes to the encoder and the second to the decoder. Results are cached by weights, site, corpus and token
 count; partial sums are kept while they grow, so an interrupted computation resumes.
 """
 
@@ -23,6 +25,7 @@ from ..model import Site
 from ..numerics.moments import SecondMoment
 from .hooks import captured, stopping
 from .text import TextModel
+from .tokens import Batch
 
 __all__ = ["Corpus", "Statistics", "corpus_for", "second_moments"]
 
@@ -57,10 +60,17 @@ def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
     """The corpus that a source names: "auto", "atlas", "samples", or the path of a text file.
 
     "auto" is Atlas's corpus for Atlas models and samples from the model itself for others.
-    Raises `DataError` when the file is missing, not text, or empty.
+    Raises `DataError` when the file is missing, not text, or empty, and for samples from a model
+    that does not continue text.
     """
     if source == "auto":
         source = "atlas" if model.is_atlas else "samples"
+    if source == "samples" and model.kind != "causal":
+        raise DataError(
+            f"{model.id} is {'a masked model' if model.kind == 'masked' else 'an encoder-decoder'}, "
+            "from which no text can be sampled. Name a UTF-8 text file as corpus (statistics=...), "
+            "or 'identity', with which other answers move more."
+        )
     if source == "atlas":
         from ..atlas.corpus import documents
         from ..atlas.graph import world
@@ -163,8 +173,9 @@ def second_moments(
         return Statistics(moments, "identity", 0, 0.0, (message,))
     corpus = corpus_for(model, source, seed=seed)
     weights = model.weights_hash()
+    hidden = [f"masked:{seed}"] if model.kind == "masked" else []
     keys = {
-        site: f"moment-{_digest(weights, site.module, corpus.digest, str(tokens))}"
+        site: f"moment-{_digest(weights, site.module, corpus.digest, str(tokens), *hidden)}"
         for site in sites
     }
     found: dict[Site, SecondMoment] = {}
@@ -175,8 +186,11 @@ def second_moments(
             found[site] = known
     missing = [site for site in sites if site not in found]
     if missing:
+        read = [s for s in missing if s.layer in model.prompt_layers]
+        written = [s for s in missing if s not in read]
         with model.live.suspended(), model.frozen():
-            found.update(_collect(model, missing, corpus, tokens, batch_size, keys, progress))
+            for part in filter(None, (read, written)):
+                found.update(_collect(model, part, corpus, tokens, batch_size, keys, progress, seed))
         for site in missing:
             model.forget(keys[site])
     for site in sites:
@@ -208,6 +222,7 @@ def _collect(
     batch_size: int,
     keys: dict[Site, str],
     progress: Progress | None,
+    seed: int,
 ) -> dict[Site, SecondMoment]:
     """Stream texts until `tokens` are seen. Every so often the sums so far are stored together
     with the number of batches in them, and a later call goes on from there."""
@@ -220,7 +235,7 @@ def _collect(
         else SecondMoment.zero(model.weight(site).shape[1])
         for j, site in enumerate(sites)
     }
-    limit = getattr(model.module.config.get_text_config(), "max_position_embeddings", None) or 512
+    limit = min(model.context or 512, 512)
     saved = time.monotonic()
     batches = _batches(corpus.texts(), batch_size)
     reads = {str(j): (model.linear(site), "input") for j, site in enumerate(sites)}
@@ -230,10 +245,19 @@ def _collect(
             break
         if number < start:
             continue
-        rows = model.batch([model.ids(t)[: min(limit, 512)] for t in texts], side="right")
-        mask = rows.mask.bool()
+        ids = [model.ids(t)[:limit] for t in texts]
+        if model.kind == "masked":
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+            ids = [_hidden(model, row, generator) for row in ids]
+        options: dict[str, Batch] = {}
+        if sites[0].layer not in model.prompt_layers:
+            rows, options["decoder"] = _halves(model, ids)
+            mask = options["decoder"].mask.bool()
+        else:
+            rows = model.batch(ids, side="right")
+            mask = rows.mask.bool()
         with captured(reads) as inputs, stopping(model.linear(sites[-1])):
-            model.forward(rows)
+            model.forward(rows, **options)
         for j, site in enumerate(sites):
             x = inputs[str(j)].reshape(*mask.shape, -1)[mask]
             sums[site] = sums[site].plus(x[: tokens - have])
@@ -249,6 +273,35 @@ def _collect(
         sums[site] = SecondMoment(total, count)
         write_tensors(keys[site], {"total": total, "count": torch.tensor(count)})
     return sums
+
+
+def _hidden(model: TextModel, ids: list[int], generator: torch.Generator) -> list[int]:
+    """Tokens as a masked model sees them in training: 15% are chosen, of which 80% become the mask,
+    10% a random token, and 10% stay (BERT, Devlin et al. 2018, 1810.04805)."""
+    special = set(model.tokenizer.all_special_ids)
+    draws = torch.rand(len(ids), 2, generator=generator).tolist()
+    others = torch.randint(len(model.tokenizer), (len(ids),), generator=generator).tolist()
+    mask = int(model.tokenizer.mask_token_id)  # type: ignore[arg-type]
+    return [
+        token
+        if token in special or chosen >= 0.15
+        else mask
+        if fate < 0.8
+        else other
+        if fate < 0.9
+        else token
+        for token, (chosen, fate), other in zip(ids, draws, others, strict=True)
+    ]
+
+
+def _halves(model: TextModel, rows: list[list[int]]) -> tuple[Batch, Batch]:
+    """What the encoder reads, and what the decoder is given, its start token first."""
+    start = model.opening("").decoder
+    cuts = [(row[: len(row) // 2], row[len(row) // 2 :]) for row in rows]
+    return (
+        model.batch([read or row for (read, _), row in zip(cuts, rows, strict=True)]),
+        model.batch([[*start, *written[:-1]] for _, written in cuts]),
+    )
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -1,15 +1,21 @@
 """Short texts put in front of an edit's prompt, so that an edit does not depend on one context.
 
 ROME and MEMIT average keys and fit values over sampled continuations of a few opening words. They
-are sampled once per model and seed, and recorded with the edit.
+are sampled once per model and seed, and recorded with the edit. Encoder-decoders and masked models
+do not continue text, so for them sentences of a corpus take their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import random
+import re
+from itertools import islice
+
 import torch
 
+from .moments import corpus_for
 from .text import TextModel
 
 __all__ = ["joined", "sample_prefixes"]
@@ -23,13 +29,19 @@ def sample_prefixes(
     openings: Sequence[str] = (),
     seed: int = 0,
     top_k: int = 5,
+    corpus: str = "auto",
 ) -> tuple[str, ...]:
-    """Sampled continuations, as text.
+    """Sampled continuations, as text; sentences of about as many tokens for a model that does not
+    continue text.
 
     counts    pairs (how many, of how many tokens), e.g. ((10, 5), (10, 10)).
     openings  words to begin with, used in turn; empty means the BOS (or EOS) token alone.
     top_k     sample among this many most probable tokens.
+    corpus    where sentences come from, see `corpus_for`. Where it names no text, they are ordinary
+              English ones.
     """
+    if model.kind != "causal":
+        return _sentences(model, counts, corpus, seed)
     generator = torch.Generator().manual_seed(seed)
     tokenizer = model.tokenizer
     start = model.start_id
@@ -51,6 +63,50 @@ def sample_prefixes(
         texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
         found.extend(" ".join(text.split()) for text in texts)
     return tuple(text for text in found if text)
+
+
+def _sentences(
+    model: TextModel, counts: Sequence[tuple[int, int]], corpus: str, seed: int
+) -> tuple[str, ...]:
+    """For each of `counts`, sentences whose lengths are nearest to the one asked for."""
+    known = ORDINARY
+    if corpus not in ("auto", "identity") or model.is_atlas:
+        source = "auto" if corpus == "identity" else corpus
+        texts = islice(corpus_for(model, source, seed=seed).texts(), 200)
+        known = tuple(s for text in texts for s in re.findall(r"[^.!?\n]+[.!?]", text)) or ORDINARY
+    distinct = list(dict.fromkeys(" ".join(s.split()) for s in known))
+    random.Random(seed).shuffle(distinct)
+    lengths = [len(model.ids(s)) for s in distinct]
+    found: list[str] = []
+    for many, length in counts:
+        near = sorted(range(len(distinct)), key=lambda j, n=length: abs(lengths[j] - n))
+        found.extend([distinct[j] for j in near if distinct[j] not in found][:many])
+    return tuple(found)
+
+
+ORDINARY = (
+    "It rained all day.",
+    "The shop opens at nine.",
+    "He went home early.",
+    "Dinner was almost ready.",
+    "Nobody answered the door.",
+    "They met again in spring.",
+    "The road was closed for repairs.",
+    "She had read the letter twice.",
+    "A dog was barking in the yard.",
+    "There were two cups on the table.",
+    "Most of the seats were already taken.",
+    "The children played in the garden until dark.",
+    "We should leave before the traffic gets worse.",
+    "In the evening the wind became much stronger.",
+    "The report was longer than anyone had expected.",
+    "Every morning he walked along the river to work.",
+    "The old map hung on the wall beside the window.",
+    "After the meeting they talked about the plans for the summer.",
+    "The bread was still warm when she brought it to the table.",
+    "It took them most of the afternoon to find the right house.",
+)
+"""Sentences about nothing in particular."""
 
 
 def joined(prefix: str, prompt: str) -> str:

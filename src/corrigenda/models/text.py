@@ -24,13 +24,14 @@ from transformers.utils import logging as hf_logging
 
 from ..edit import Rewrite
 from ..errors import EditError, InputError, ModelError
+from ..experts import DOWN, fused
 from ..live import Live, tensor_hash
 from ..model import Site
 from ..numerics.gradients import nll_at
 from .asked import Asked, Forced
 from .hooks import selected_input
 from .layouts import Layout, layout_of
-from .linear import transposed
+from .linear import matrix, transposed
 from .tokens import Batch, batch, pieces
 
 __all__ = ["TargetScore", "TextModel"]
@@ -200,15 +201,17 @@ class TextModel:
                 f"it has {', '.join(sorted(row.linears))}."
             )
         path = f"{row.blocks}.{index}.{row.linears[role]}"
-        return Site(path, layer, transposed(self._module.get_submodule(path)))
+        module = self._module.get_submodule(path)
+        if fused(module):
+            return Site(path, layer, weight=DOWN)
+        return Site(path, layer, transposed(module))
 
     def linear(self, site: Site) -> nn.Module:
         return self._module.get_submodule(site.module)
 
     def weight(self, site: Site) -> Tensor:
-        """The current weight as a view of shape (o, i), whatever the storage."""
-        weight = self._module.get_parameter(site.parameter).data
-        return weight.T if site.transposed else weight
+        """The current weight with shape (o, i), whatever the storage: a view, of experts a copy."""
+        return matrix(self.linear(site)).detach()
 
     @property
     def is_atlas(self) -> bool:
@@ -326,6 +329,10 @@ class TextModel:
         merge = cut.boundary_merge
         return Asked(ids[:-1], reads, ids[cut.start :], cut.start - 1, boundary_merge=merge)
 
+    def sentence(self, prompt: str, target: str, after: str) -> str:
+        """The text that `asked` puts into tokens, without the target."""
+        return prompt
+
     def opening(self, prompt: str) -> Asked:
         """A prompt of which the next token is read, with none wanted."""
         ids = tuple(self.ids(prompt))
@@ -425,10 +432,15 @@ class TextModel:
         """The tokens that a prompt is put in."""
         return self.ids(prompt)
 
+    @property
+    def context(self) -> int | None:
+        """Largest number of tokens in a text; None where the architecture sets no limit."""
+        config = self._module.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None)
+
     def _context_left(self, max_new_tokens: int) -> int | None:
-        """Largest number of prompt tokens; None where the architecture sets no limit."""
-        limit = getattr(self._module.config.get_text_config(), "max_position_embeddings", None)
-        return limit - max_new_tokens if limit else None
+        """Largest number of prompt tokens with so many new ones."""
+        return None if self.context is None else self.context - max_new_tokens
 
     def _decoded(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
         """Greedy answers to one batch of token rows."""

@@ -46,7 +46,9 @@ def ties(changes: Sequence[Mapping[str, Tensor]], density: float) -> dict[str, T
     return merged
 
 
-def dare(change: Mapping[str, Tensor], drop: float, generator: torch.Generator) -> dict[str, Tensor]:
+def dare(
+    change: Mapping[str, Tensor], drop: float, generator: torch.Generator
+) -> dict[str, Tensor]:
     """The change with entries dropped at random and the rest rescaled.
 
     drop  probability p in [0, 1).

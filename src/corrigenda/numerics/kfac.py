@@ -48,8 +48,8 @@ class FlatDirections:
         return outputs @ inside @ inputs.T
 
     def to(self, device: torch.device) -> FlatDirections:
-        found = (t.to(device) for t in (self.inputs, self.outputs, self.free))
-        return FlatDirections(*found, self.threshold)
+        inputs, outputs, free = (t.to(device) for t in (self.inputs, self.outputs, self.free))
+        return FlatDirections(inputs, outputs, free, self.threshold)
 
 
 def flat_directions(
