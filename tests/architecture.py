@@ -39,6 +39,7 @@ LAYERS = {
     "merging.py": "core",
     "model.py": "core",
     "acting.py": "core",
+    "experts.py": "core",
     "context.py": "core",
     "delta.py": "core",
     "live.py": "core",
@@ -77,9 +78,9 @@ OPTIONAL = {
     "datasets", "pandas", "scipy", "sklearn",
 }
 PUBLIC = {
-    "Case", "CorrigendaError", "Delta", "Dense", "EditWarning", "Editor", "Ledger", "LowRank",
-    "Model", "Prefix", "Probe", "Report", "Rewrite", "Site", "TextModel", "__version__", "evaluate",
-    "load", "read_rewrites",
+    "Affine", "Case", "Concept", "Contrast", "CorrigendaError", "Delta", "Dense", "EditWarning", "Editor", "Ledger", "LowRank",
+    "Memory", "Model", "Neurons", "Prefix", "Probe", "Report", "Rewrite", "Site", "TextModel", "__version__", "analogy", "evaluate",
+    "load", "merge", "read_rewrites",
 }
 # Files that may name architectures. Atlas is itself a model of four of them.
 NAMES_ARCHITECTURES = ("models/layouts.py", "editors/presets.py", "apps/", "atlas/")

@@ -399,6 +399,6 @@ def test_refusals() -> None:
         relu, gelu = (neurons(model, activation=a).acting for a in ("relu", "gelu"))
         next(iter(relu.values())).plus(next(iter(gelu.values())))  # type: ignore[arg-type]
     with pytest.raises(DeltaError, match="cannot be scaled"):
-        values(model, KNOWN) * 2.0
+        _ = values(model, KNOWN) * 2.0
     with pytest.raises(DeltaError, match="a label and a choice"):
         Balls("m@input", randn(2, 3), torch.ones(1), ("A", "B"), (0, 1))

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import metrics as metrics
     from . import models as models
+    from .acting import Affine, Memory, Neurons
     from .delta import Delta, Dense, LowRank, Prefix
-    from .edit import Case, Probe, Rewrite, read_rewrites
+    from .edit import Case, Concept, Contrast, Probe, Rewrite, read_rewrites
     from .editor import Editor, EditWarning
     from .errors import CorrigendaError
     from .evaluate import evaluate
     from .ledger import Ledger
+    from .merging import analogy, merge
     from .model import Model, Site
     from .models import TextModel, load
     from .report import Report
@@ -39,29 +41,39 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Affine",
+    "analogy",
     "Case",
+    "Concept",
+    "Contrast",
     "CorrigendaError",
     "Delta",
     "Dense",
-    "EditWarning",
     "Editor",
+    "EditWarning",
+    "evaluate",
     "Ledger",
+    "load",
     "LowRank",
+    "Memory",
+    "merge",
     "Model",
+    "Neurons",
     "Prefix",
     "Probe",
+    "read_rewrites",
     "Report",
     "Rewrite",
     "Site",
     "TextModel",
     "__version__",
-    "evaluate",
-    "load",
-    "read_rewrites",
 ]
 
 _HOME = {
+    "Affine": "acting",
     "Case": "edit",
+    "Concept": "edit",
+    "Contrast": "edit",
     "CorrigendaError": "errors",
     "Delta": "delta",
     "Dense": "delta",
@@ -69,15 +81,19 @@ _HOME = {
     "Editor": "editor",
     "Ledger": "ledger",
     "LowRank": "delta",
+    "Memory": "acting",
     "Model": "model",
+    "Neurons": "acting",
     "Prefix": "delta",
     "Probe": "edit",
     "Report": "report",
     "Rewrite": "edit",
     "Site": "model",
     "TextModel": "models",
+    "analogy": "merging",
     "evaluate": "evaluate",
     "load": "models",
+    "merge": "merging",
     "read_rewrites": "edit",
 }
 _PACKAGES = frozenset({"atlas", "benchmarks", "editors", "errors", "metrics", "models"})

@@ -582,7 +582,7 @@ class Memory:
     def decide(self, x: Tensor, now: Pass) -> None:
         """Keep the decision for this pass. x (b, t, d) is what stands at `scope.at`."""
         if not now.decoding:
-            now.routes[id(self)] = self.scope.route(x, now, self.then)
+            now.routes[id(self)] = self.scope.route(x, now, self.then)  # type: ignore[arg-type]
 
     def like(self, other: object) -> bool:
         return (

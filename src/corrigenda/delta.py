@@ -380,11 +380,16 @@ def _frozen(tensor: Tensor) -> Tensor:
 
 def _joined_state(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Join running state. Keys end in the rule: ".../keys" are columns (i, n) of past keys, whose
-    only use is K Kᵀ, so they are stacked and never kept wider than i; others take the newer."""
+    only use is K Kᵀ, so they are stacked and never kept wider than i; ".../running" are counts,
+    means and squares, which merge; others take the newer."""
     from .numerics.lowrank import stack_gram
+    from .numerics.running import Running
 
     joined = {**a, **b}
     for name in a.keys() & b.keys():
         if name.endswith("/keys"):
             joined[name] = stack_gram(a[name], b[name])
+        elif name.endswith("/running"):
+            both = Running.of_tensor(a[name]).merged(Running.of_tensor(b[name]))
+            joined[name] = both.tensor().float()
     return joined

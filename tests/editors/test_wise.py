@@ -89,9 +89,11 @@ def test_margins_part_edits_from_others(text: str) -> None:
     model = text_model(sharp=True)
 
     def gap(**margins: float) -> float:
-        (seen,) = wise(text, steps=60, **margins)(model, [TOWER]).provenance.diagnostics[
-            "shards"
-        ].values()
+        (seen,) = (
+            wise(text, steps=60, **margins)(model, [TOWER])
+            .provenance.diagnostics["shards"]
+            .values()
+        )
         return min(seen["own"]) - seen["others"]
 
     assert gap() > gap(alpha=1e6, beta=0.0, gamma=-1e6)
@@ -166,9 +168,7 @@ def test_it_answers_alike_alone_and_in_a_batch(text: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["t5", "bert"])
-def test_other_kinds_of_model_are_edited_where_they_read_the_prompt(
-    family: str, text: str
-) -> None:
+def test_other_kinds_of_model_are_edited_where_they_read_the_prompt(family: str, text: str) -> None:
     from ..contract import model_of
 
     model = model_of(family)

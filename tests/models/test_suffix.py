@@ -9,7 +9,7 @@ from corrigenda.models.hooks import replaced_output
 from corrigenda.models.suffix import Row, SuffixRun
 from corrigenda.models.text import TextModel
 
-from .tiny import CAUSAL, tiny
+from .tiny import CAUSAL, MOE, tiny
 
 ROWS = ((7, 3), (5, 0), (9, 6), (6, 5))  # (tokens, lookup)
 
@@ -37,7 +37,7 @@ def _whole(model: TextModel, layer: int, site: str, row: Row, delta: torch.Tenso
 
 
 @pytest.mark.parametrize("site", ["mlp", "block"])
-@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("family", [*CAUSAL, *MOE])
 def test_equals_the_whole_model(family: str, site: str) -> None:
     module, tokenizer = tiny(family)
     model = TextModel(module, tokenizer, family)

@@ -96,7 +96,7 @@ class MeLLo(RetrievalEditor):
     name: ClassVar[str] = "mello"
     title: ClassVar[str] = "MeLLo"
     paper: ClassVar[str] = "Zhong et al. 2023, 2305.14795"
-    change: ClassVar[str] = "Dialogue"
+    change: ClassVar[str] = "Prefix"
     kinds: ClassVar[tuple[str, ...]] = ("causal",)
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:

@@ -53,7 +53,10 @@ class MEMOIR(SideEditor):
     title: ClassVar[str] = "MEMOIR"
     paper: ClassVar[str] = "Wang et al. 2025, 2506.07899"
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 30, "lr": 1.0, "share": 4096 / 14336, "least": 0.4,
+        "steps": 30,
+        "lr": 1.0,
+        "share": 4096 / 14336,
+        "least": 0.4,
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -81,8 +84,13 @@ class MEMOIR(SideEditor):
             return gradient * (self.clip / gradient.norm().clamp_min(self.clip))
 
         seen = descend(
-            added, loss, len(rows), steps=self.steps or 0, lr=self.lr or 0.0,
-            tolerance=self.tolerance, gradient=clipped,
+            added,
+            loss,
+            len(rows),
+            steps=self.steps or 0,
+            lr=self.lr or 0.0,
+            tolerance=self.tolerance,
+            gradient=clipped,
         )
         stored = Overlaps(
             scope.at, masks.to(torch.uint8), scope.background, scope.order, scope.k, scope.least

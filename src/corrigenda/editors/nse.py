@@ -70,7 +70,7 @@ class NSE(SpreadEditor):
 
         def write(site: Site, keys: Tensor, residuals: Tensor) -> Update:
             chosen = most_active(keys, share)
-            moment = statistics.moments[site].mean[chosen][:, chosen]
+            moment = statistics.moments[site].within(chosen)
             held = past[site][chosen] if site in past else None
             found = ridge(keys[chosen], residuals, preserving(moment, weight, past=held), weight)
             v = found.v.new_zeros(len(found.v), len(keys))

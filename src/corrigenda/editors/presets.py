@@ -128,6 +128,19 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
     },
 }
 
+# The same for editors with a trained network, on Atlas by edit outcome: networks of a few hundred
+# kilobytes, trained in minutes.
+_SMALL = {"roles": ("down",), "rate": 2e-4, "steps": 400, "emphasis": 1.0, "locality": 2.0, "clip": 1.0}
+_FACTORS = {**_SMALL, "rank": 64, "step": 5e-4, "step_rate": 2e-5}
+META_LEARNED: dict[str, dict[str, dict[str, Any]]] = {
+    "atlas": {
+        "malmen": {**_FACTORS, "lessons": 16},
+        "mend": {**_FACTORS, "lessons": 8},
+        "rledit": {**_FACTORS, "blocks": 2, "lessons": 24, "length": 4, "window": 3, "steps": 300},
+        "ke": {**_SMALL, "rate": 1e-3, "lessons": 8, "width": 64, "hidden": 32, "scale": 10.0},
+    },
+}
+
 _DEPTH = {
     "ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69, "crispedit": 0.66, "ultraedit": 0.64,
     "wise": 0.84, "memoir": 0.84,
@@ -188,6 +201,7 @@ def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
         **PRESETS.get(key, {}).get(_LIKE.get(editor.name, ""), {}),
         **PRESETS.get(key, {}).get(editor.name, {}),
         **FINE_TUNING.get(key, {}).get(editor.name, {}),
+        **META_LEARNED.get(key[0], {}).get(editor.name, {}),
     }
 
 

@@ -42,7 +42,7 @@ class RAGIKE(RetrievalEditor):
     name: ClassVar[str] = "rag-ike"
     title: ClassVar[str] = "IKE with retrieval"
     paper: ClassVar[str] = "Zheng et al. 2023, 2305.12740"
-    change: ClassVar[str] = "Retrieval"
+    change: ClassVar[str] = "Prefix"
     paper_values: ClassVar[dict[str, Any]] = {"least": -1.0}
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:

@@ -80,13 +80,19 @@ class SERAC(RetrievalEditor, HypernetworkEditor):
     title: ClassVar[str] = "SERAC"
     paper: ClassVar[str] = "Mitchell et al. 2022, 2206.06520"
     family: ClassVar[str] = "memory"
-    change: ClassVar[str] = "Retrieval"
+    change: ClassVar[str] = "Prefix"
     needs: ClassVar[tuple[str, ...]] = ("training",)
     streams: ClassVar[bool] = True
     later: ClassVar[frozenset[str]] = frozenset({"trained", "seed", "least"})
     paper_values: ClassVar[dict[str, Any]] = {
-        "layers": (), "rate": 1e-3, "steps": 600, "lessons": 8, "clip": 1.0, "rank": 64,
-        "counterfactual": "base", "depth": 2,
+        "layers": (),
+        "rate": 1e-3,
+        "steps": 600,
+        "lessons": 8,
+        "clip": 1.0,
+        "rank": 64,
+        "counterfactual": "base",
+        "depth": 2,
     }
 
     def resolved(self, model: TextModel) -> Self:
@@ -154,7 +160,9 @@ class SERAC(RetrievalEditor, HypernetworkEditor):
             loss = scope + nll
         loss.backward()
         return {
-            "loss": float(loss.detach()), "nll": float(nll.detach()), "scope": float(scope.detach())
+            "loss": float(loss.detach()),
+            "nll": float(nll.detach()),
+            "scope": float(scope.detach()),
         }
 
 

@@ -173,7 +173,8 @@ class TPatcher(Editor):
         """(m, i) fp32 inputs of the MLP where text is predicted that mentions no subject."""
         if not self.memory:
             return torch.empty(0, 0)
-        key = f"queries:{model.weights_hash()}:{model.path_of(mlp)}:{self.corpus}:{self.seed}:{self.memory}"
+        where = f"{model.weights_hash()}:{model.path_of(mlp)}"
+        key = f"queries:{where}:{self.corpus}:{self.seed}:{self.memory}"
 
         def collect() -> list[tuple[str, Tensor]]:
             found: list[tuple[str, Tensor]] = []

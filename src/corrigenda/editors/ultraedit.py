@@ -45,8 +45,8 @@ class UltraEdit(Editor):
     roles       which linear maps of them: "down", "up", "gate", ...
     step        η, the size of the wanted change; it is multiplied by ‖x̂‖², about the input size.
     tokens      "reads": positions that predict the answer; "all": every position of the edit.
-    warmup      texts whose statistics stand in for earlier edits when there are none: those of a
-                single short answer are too poor to normalise by.
+    warmup      texts whose statistics come before those of any edit: a single short answer is too
+                little to normalise by.
     statistics  where these texts come from: auto, atlas, samples, or a file.
     batch_size  edits per backward pass.
     seed        of sampled text.
@@ -81,7 +81,8 @@ class UltraEdit(Editor):
         for site in sites:
             f = factors[site]
             features = torch.cat([f.inputs, f.gradients], 1).double()  # (n, i + o)
-            running = known[site].merged(Running.of(features))
+            new = Running.of(features)
+            running = known[site].merged(new)
             inputs, gradients = running.normalized(features).split(
                 [f.inputs.shape[1], f.gradients.shape[1]], 1
             )
@@ -89,7 +90,7 @@ class UltraEdit(Editor):
                 -(self.step or 0.0) * inputs.square().sum(1, keepdim=True) * gradients
             )  # (n, o)
             changes[site.parameter] = _solved(f.inputs.double(), wanted)
-            state |= _written(site, running)
+            state[_state(site)] = new.tensor()
         return Solution(
             changes,
             frozenset(s.parameter for s in sites if s.transposed),
@@ -101,9 +102,15 @@ class UltraEdit(Editor):
     def _known(
         self, model: TextModel, sites: Sequence[Site], past: Mapping[str, Tensor]
     ) -> dict[Site, Running]:
-        """Statistics from before these edits."""
-        if all(_name(site, "mean") in past for site in sites):
-            return {site: _read(site, past) for site in sites}
+        """Statistics from before these edits: of the warm-up, then of earlier edits."""
+        found = self._warm(model, sites)
+        for site in sites:
+            if (earlier := past.get(_state(site))) is not None:
+                found[site] = found[site].merged(Running.of_tensor(earlier))
+        return found
+
+    def _warm(self, model: TextModel, sites: Sequence[Site]) -> dict[Site, Running]:
+        """Statistics of ordinary text on the unedited model."""
         if not self.warmup:
             return {site: Running.zero(sum(model.weight(site).shape)) for site in sites}
 
@@ -118,7 +125,7 @@ class UltraEdit(Editor):
         corpus = corpus_for(model, self.statistics, seed=self.seed).digest
         names = [site.parameter for site in sites]
         key = f"running-{model.weights_hash()}-{corpus}-{self.warmup}-{names}"
-        return model.remembered(key, make)
+        return dict(model.remembered(key, make))
 
     def _factors(
         self,
@@ -141,16 +148,5 @@ def _solved(inputs: Tensor, wanted: Tensor) -> LowRank | Dense:
     return LowRank(update.u, update.v) if n * (o + i) < o * i else Dense(update.matrix)
 
 
-def _written(site: Site, running: Running) -> dict[str, Tensor]:
-    count = torch.tensor([float(running.count)])
-    parts = {"count": count, "mean": running.mean, "squares": running.squares}
-    return {_name(site, part): value for part, value in parts.items()}
-
-
-def _read(site: Site, state: Mapping[str, Tensor]) -> Running:
-    count, mean, squares = (state[_name(site, p)].double() for p in ("count", "mean", "squares"))
-    return Running(int(count), mean, squares)
-
-
-def _name(site: Site, part: str) -> str:
-    return f"{site.parameter}/{part}"
+def _state(site: Site) -> str:
+    return f"{site.parameter}/running"

@@ -71,7 +71,12 @@ class WISE(SideEditor):
     title: ClassVar[str] = "WISE"
     paper: ClassVar[str] = "Wang et al. 2024, 2405.14768"
     paper_values: ClassVar[dict[str, Any]] = {
-        "steps": 70, "lr": 1.0, "alpha": 5.0, "beta": 20.0, "gamma": 10.0, "act_ratio": 0.88,
+        "steps": 70,
+        "lr": 1.0,
+        "alpha": 5.0,
+        "beta": 20.0,
+        "gamma": 10.0,
+        "act_ratio": 0.88,
     }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
@@ -144,8 +149,14 @@ class WISE(SideEditor):
             added.copy_((start + added).clamp(-self.box, self.box) - start)
 
         seen = descend(
-            added, loss, len(rows), steps=self.steps or 0, lr=self.lr or 0.0,
-            tolerance=self.tolerance, gradient=lambda g: g * mask, after_step=within_box,
+            added,
+            loss,
+            len(rows),
+            steps=self.steps or 0,
+            lr=self.lr or 0.0,
+            tolerance=self.tolerance,
+            gradient=lambda g: g * mask,
+            after_step=within_box,
         )
         with torch.no_grad():
             side = start + added

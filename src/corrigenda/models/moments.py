@@ -169,7 +169,9 @@ def second_moments(
             "Second moments are replaced by the identity: the edit does not know which keys are "
             "common, and other answers will move more. Pass a corpus to use real statistics."
         )
-        moments = {site: SecondMoment.identity(sizes[site]) for site in sites}
+        moments = {
+            site: SecondMoment.identity(sizes[site], blocks=_experts(model, site)) for site in sites
+        }
         return Statistics(moments, "identity", 0, 0.0, (message,))
     corpus = corpus_for(model, source, seed=seed)
     weights = model.weights_hash()
@@ -232,7 +234,7 @@ def _collect(
     sums = {
         site: SecondMoment(stored[f"total.{j}"], int(stored["count"]))
         if stored
-        else SecondMoment.zero(model.weight(site).shape[1])
+        else SecondMoment.zero(model.weight(site).shape[1], blocks=_experts(model, site))
         for j, site in enumerate(sites)
     }
     limit = min(model.context or 512, 512)
@@ -273,6 +275,12 @@ def _collect(
         sums[site] = SecondMoment(total, count)
         write_tensors(keys[site], {"total": total, "count": torch.tensor(count)})
     return sums
+
+
+def _experts(model: TextModel, site: Site) -> int:
+    """How many experts the site is a stack of; 0 for a plain map."""
+    parameter = model.module.get_parameter(site.parameter)
+    return len(parameter) if parameter.ndim == 3 else 0
 
 
 def _hidden(model: TextModel, ids: list[int], generator: torch.Generator) -> list[int]:

@@ -40,6 +40,16 @@ class Running:
         mean = rows.mean(0)
         return cls(len(rows), mean, (rows - mean).square().sum(0))
 
+    def tensor(self) -> Tensor:
+        """(3, d): count, mean and squares as they are kept in a delta's state."""
+        return torch.stack([torch.full_like(self.mean, self.count), self.mean, self.squares])
+
+    @classmethod
+    def of_tensor(cls, kept: Tensor) -> Running:
+        """What `tensor` wrote."""
+        count, mean, squares = kept.double()
+        return cls(round(float(count[0])), mean, squares)
+
     def merged(self, other: Running) -> Running:
         """Of both, as if their vectors had come at once."""
         n = self.count + other.count

@@ -10,6 +10,8 @@ an n x n system. Its limit for M -> 0 in scale meets ΔK = R exactly:
 
     Δ = R (Kᵀ M⁻¹ K)⁻¹ Kᵀ M⁻¹
 
+M may be given as its blocks on the diagonal, (e, i, i), for keys of size e·i.
+
 Everything is float64; deltas come out as factors u (o, n), v (n, i).
 
 Sources: ROME (Meng et al. 2022, 2202.05262), MEMIT (Meng et al. 2022, 2210.07229), EMMET (Gupta et
@@ -43,7 +45,7 @@ class Update:
 class Factor:
     """Cholesky factor of a symmetric positive (semi-)definite matrix, with the jitter it took.
 
-    lower   (i, i) float64, M + jitter·I = lower lowerᵀ.
+    lower   (i, i) float64, M + jitter·I = lower lowerᵀ; or blocks (e, i, i).
     jitter  0 unless M was singular to working precision.
     """
 
@@ -59,22 +61,28 @@ class Factor:
         matrix = matrix.double()
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("The matrix to factor is not finite.")
-        scale = float(matrix.diagonal().mean().clamp_min(1e-300))
+        scale = float(_diagonal(matrix).mean().clamp_min(1e-300))
         for share in (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
             shifted = (
                 matrix
                 if share == 0
                 else matrix
-                + share * scale * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+                + share
+                * scale
+                * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
             )
             lower, info = torch.linalg.cholesky_ex(shifted)
-            if int(info) == 0:
+            if not bool(info.any()):
                 return cls(lower, share * scale)
         raise ValueError("The matrix to factor is not positive definite.")
 
     def solve(self, right: Tensor) -> Tensor:
         """M⁻¹ right, (i, n)."""
-        return torch.cholesky_solve(right.double(), self.lower)
+        right = right.double()
+        if self.lower.ndim == 2:
+            return torch.cholesky_solve(right, self.lower)
+        parts = right.reshape(*self.lower.shape[:2], -1)
+        return torch.cholesky_solve(parts, self.lower).reshape(right.shape)
 
 
 def preserving(
@@ -91,8 +99,10 @@ def preserving(
     matrix = moment.double().clone()
     if past is not None:
         past = past.double()
-        matrix += (past @ past.T) / weight
-    matrix.diagonal().add_(shift / weight)
+        if matrix.ndim == 3:
+            past = past.reshape(*matrix.shape[:2], -1)
+        matrix += (past @ past.mT) / weight
+    _diagonal(matrix).add_(shift / weight)
     return Factor.of(matrix)
 
 
@@ -171,12 +181,20 @@ def null_space(
         raise ValueError("Give either threshold or energy.")
     values, vectors = torch.linalg.eigh(moment.double())
     values = values.clamp_min(0)
+    if moment.ndim == 3:
+        values, order = values.flatten().sort()
+        vectors = torch.block_diag(*vectors)[:, order]
     if threshold is not None:
         keep = values < threshold
     else:
         larger = values.flip(0).cumsum(0).flip(0) - values  # what the leading ones hold together
         keep = larger >= energy * values.sum()
     return vectors[:, keep], values
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    """A view of the diagonal of M, or of those of its blocks."""
+    return matrix.diagonal(dim1=-2, dim2=-1)
 
 
 def _condition(matrix: Tensor) -> float:

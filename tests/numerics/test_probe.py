@@ -1,0 +1,49 @@
+"""Linear probes: what they can tell and what they cannot."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corrigenda.numerics.erase import ConceptMoments, leace
+from corrigenda.numerics.probe import majority, probe_accuracy
+
+
+def rows(n=240, d=10, gap=4.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.arange(n) % 3
+    means = gap * torch.randn(3, d, generator=generator, dtype=torch.float64)
+    return means[classes] + torch.randn(n, d, generator=generator, dtype=torch.float64), classes
+
+
+def test_classes_that_are_apart_are_told():
+    x, classes = rows()
+    assert probe_accuracy(x, classes) > 0.98
+    assert probe_accuracy(1e3 + 1e-3 * x, classes) > 0.98, "whatever their mean and scale"
+
+
+def test_noise_tells_nothing():
+    x, _ = rows(gap=0.0)
+    classes = torch.randint(2, (240,), generator=torch.Generator().manual_seed(1))
+    assert 0.35 < probe_accuracy(x, classes) < 0.65
+
+
+def test_many_dimensions_do_not_fool_it():
+    """A probe with more weights than rows fits anything, and is judged by other rows."""
+    x = torch.randn(60, 500, generator=torch.Generator().manual_seed(2))
+    classes = torch.arange(60) % 2
+    assert probe_accuracy(x, classes, folds=1) > 0.95
+    assert probe_accuracy(x, classes) < 0.75
+
+
+def test_after_an_erasure_it_answers_the_majority():
+    x, classes = rows()
+    classes[:40] = 0
+    erased = leace(ConceptMoments.of(x, torch.nn.functional.one_hot(classes)))(x)
+    assert probe_accuracy(x, classes, folds=1) > majority(classes) + 0.1
+    assert probe_accuracy(erased, classes, folds=1) == pytest.approx(majority(classes))
+
+
+def test_equal_rows_are_a_constant():
+    classes = torch.tensor([0, 0, 1, 0, 1, 0])
+    assert probe_accuracy(torch.ones(6, 3), classes, folds=2) == majority(classes) == 4 / 6
