@@ -90,6 +90,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "malmen": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
     "mend": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
     "rledit": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
+    "grace": {"steps": 3, "radius": 1e3},
+    "melo": {"steps": 2, "radius": 1e3},
+    "t-patcher": {"steps": 2, "memory": 40},
+    "calinet": {"steps": 2, "slots": 4, "prefixes": ((2, 3),)},
     "wise": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "act_ratio": 0.0},
     "memoir": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "least": 0.0},
     "rag-ike": {},
@@ -134,6 +138,10 @@ NOTHING: dict[str, dict[str, Any]] = {
     "malmen": {"step": 0.0},
     "mend": {"step": 0.0},
     "rledit": {"step": 0.0},
+    "grace": {"radius": 1e-3},
+    "melo": {"steps": 0},
+    "t-patcher": {"steps": 0},
+    "calinet": {"steps": 0},
     "wise": {"steps": 0},
     "memoir": {"steps": 0},
     "rag-ike": {"least": 1.1},
@@ -156,10 +164,10 @@ def editor_of(name: str, corpus: str, **more: Any) -> Editor:
     small = {"statistics": corpus, "tokens": 400, "max_norm": 1e6}
     if isinstance(kind := make(name), KeyValueEditor):
         arguments |= small
-    elif hasattr(kind, "statistics"):
-        arguments["statistics"] = corpus
     elif isinstance(kind, WrappedEditor):
         arguments["settings"] = {**arguments["settings"], **small}
+    elif hasattr(kind, "statistics"):
+        arguments["statistics"] = corpus
     return make(name, **arguments)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import benchmarks as benchmarks
     from . import editors as editors
     from . import errors as errors
+    from . import locate as locate
     from . import metrics as metrics
     from . import models as models
     from .acting import Affine, Memory, Neurons
@@ -96,7 +97,7 @@ _HOME = {
     "merge": "merging",
     "read_rewrites": "edit",
 }
-_PACKAGES = frozenset({"atlas", "benchmarks", "editors", "errors", "metrics", "models"})
+_PACKAGES = frozenset({"atlas", "benchmarks", "editors", "errors", "locate", "metrics", "models"})
 
 
 def __getattr__(name: str) -> Any:

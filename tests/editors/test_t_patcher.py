@@ -33,7 +33,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def solve(model: TextModel, *edits: Rewrite, onto: Delta | None = None, **more) -> Delta:
-    more = {"steps": 40, "memory": 60, "corpus": "auto", "lr": 3e-2, "hardest": 20, **more}
+    more = {"steps": 40, "memory": 60, "statistics": "auto", "lr": 3e-2, "hardest": 20, **more}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EditWarning)
         return TPatcher(**more)(model, list(edits), onto)
@@ -61,7 +61,7 @@ def test_a_neuron_for_every_wrong_token(family: str, text: str) -> None:
     model = model_of(family)
     before, count = nll(model), wrong(model)
     # In so few dimensions memory queries are hard to tell from the edits': they weigh little.
-    delta = solve(model, *EDITS, corpus=text, silent=0.02)
+    delta = solve(model, *EDITS, statistics=text, silent=0.02)
     assert count >= 3 and len(neurons(delta).bias) == count
     with delta.applied(model):
         after = nll(model)
@@ -86,8 +86,8 @@ def test_neurons_start_awake_at_their_own_query(family: str) -> None:
 def test_silent_neurons_change_nothing(text: str) -> None:
     """Where every activation is at most 0, relu recovers the unpatched output bit for bit."""
     model = model_of("gpt2")
-    delta = solve(model, EDITS[0], corpus=text, steps=150, silent=20.0)
-    editor = TPatcher(memory=60, corpus=text)
+    delta = solve(model, EDITS[0], statistics=text, steps=150, silent=20.0)
+    editor = TPatcher(memory=60, statistics=text)
     mlp = model.mlp(model.n_layers - 1)
     memory = editor.queries(model, mlp, EDITS[:1])[None]  # (1, m, i)
     units = neurons(delta)
@@ -101,10 +101,10 @@ def test_silent_neurons_change_nothing(text: str) -> None:
 
 def test_memory_keeps_neurons_down(text: str) -> None:
     model = model_of("gpt2")
-    queries = TPatcher(memory=60, corpus=text).queries(model, model.mlp(2), EDITS[:1])
+    queries = TPatcher(memory=60, statistics=text).queries(model, model.mlp(2), EDITS[:1])
 
     def mean(silent: float) -> float:
-        units = neurons(solve(model, EDITS[0], corpus=text, silent=silent, steps=60))
+        units = neurons(solve(model, EDITS[0], statistics=text, silent=silent, steps=60))
         return float((queries @ units.k.T + units.bias).relu().mean())
 
     assert mean(5.0) < 0.5 * mean(0.0)
@@ -115,16 +115,16 @@ def test_text_about_the_subject_is_no_memory(tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text("The Eiffel Tower is located in Paris today\n" * 50, encoding="utf-8")
     with pytest.raises(InputError, match="without the subjects"):
-        solve(model, EDITS[0], corpus=str(file))
+        solve(model, EDITS[0], statistics=str(file))
     other = Rewrite("{} is located in", "The Louvre", "Rome")
-    queries = TPatcher(corpus=str(file), memory=30).queries(model, model.mlp(2), [other])
+    queries = TPatcher(statistics=str(file), memory=30).queries(model, model.mlp(2), [other])
     assert queries.shape == (30, model.width)
 
 
 def test_patches_add_up_and_are_dropped_again(text: str) -> None:
     model = model_of("gpt2")
-    first = solve(model, EDITS[0], corpus=text)
-    second = solve(model, EDITS[1], onto=first, corpus=text)
+    first = solve(model, EDITS[0], statistics=text)
+    second = solve(model, EDITS[1], onto=first, statistics=text)
     assert len(neurons(first + second).bias) == sum(len(neurons(d).bias) for d in (first, second))
     plain = model.next_logprobs(["The Louvre is located in"])
     a, b = model.live.push(first), model.live.push(second)

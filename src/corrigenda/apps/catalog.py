@@ -15,6 +15,7 @@ from . import console, options
 
 if TYPE_CHECKING:
     from ..editor import Editor
+    from ..models.text import TextModel
 
 __all__ = ["data", "editors", "models"]
 
@@ -121,6 +122,7 @@ def models(
         rows.append(
             {
                 "model_type": kind,
+                "kind": row.kind,
                 "down": row.down,
                 "parallel": row.parallel,
                 "gated": row.gated,
@@ -133,21 +135,21 @@ def models(
         return
     cells = [
         (
-            row["model_type"], row["down"], "yes" if row["gated"] else "",
+            row["model_type"], row["kind"], row["down"], "yes" if row["gated"] else "",
             "yes" if row["parallel"] else "", row["post_norm"] or "",
             ", ".join(map(str, row["presets_for_depths"])),
         )
         for row in rows
     ]
     columns = (
-        "model_type", "down-projection in a block", "gated", "attention and MLP in parallel",
+        "model_type", "kind", "down-projection in a block", "gated", "attention and MLP in parallel",
         "norm after the MLP", "presets for models of so many layers",
     )
     out = console.out()
     out.print(console.table("Architectures", columns, cells))
     out.print(Text(f"atlas, the embedded model: {_atlas_path() or 'not in this installation'}"))
-    out.print(Text("Any Hugging Face causal language model of these types can be edited, by its "
-                   "hub id or the path of its directory."))
+    out.print(Text("Any Hugging Face language model of these types can be edited, by its hub id or "
+                   "the path of its directory. Which method supports which kind: corrigenda editors."))
 
 
 def _atlas_path() -> str | None:
@@ -170,6 +172,7 @@ def _one_model(name: str, device: str | None, dtype: str | None, as_json: bool) 
             {
                 "model": one.id,
                 "model_type": one.layout.model_type,
+                "kind": one.kind,
                 "layers": one.n_layers,
                 "width": one.width,
                 "dtype": str(one.dtype).removeprefix("torch."),
@@ -185,7 +188,7 @@ def _one_model(name: str, device: str | None, dtype: str | None, as_json: bool) 
         out = console.out()
         out.print(
             Text(
-                f"{one.id}: {one.layout.model_type}, {one.n_layers} layers, width {one.width}, "
+                f"{one.id}: {one.layout.model_type}, {one.kind}, {_layers(one)}, width {one.width}, "
                 f"{str(one.dtype).removeprefix('torch.')} on {one.device}"
             )
         )
@@ -197,6 +200,13 @@ def _one_model(name: str, device: str | None, dtype: str | None, as_json: bool) 
             f"The layout of {one.layout.model_type} does not describe {one.id}, so edits would go "
             "wrong. corrigenda.models.discover.propose(module) suggests another one."
         )
+
+
+def _layers(one: TextModel) -> str:
+    read = len(one.prompt_layers)
+    if read == one.n_layers:
+        return f"{read} layers"
+    return f"{read} layers in the encoder and {one.n_layers - read} in the decoder"
 
 
 def data(

@@ -64,7 +64,7 @@ class TPatcher(Editor):
     margin      how far below -margin, and below its own query, a neuron is to be elsewhere.
     hardest     so many memory queries count, those at which a neuron is most active.
     memory      how many memory queries are kept; 0: none.
-    corpus      the text they come from: auto, atlas, samples, or a text file.
+    statistics  the text they come from: auto, atlas, samples, or a text file.
     tolerance   a target is likely enough when its mean NLL is below this.
     seed        of sampled text.
     """
@@ -78,7 +78,7 @@ class TPatcher(Editor):
     margin: float = 3.0
     hardest: int = 1000
     memory: int = 40_000
-    corpus: str = "auto"
+    statistics: str = "auto"
     tolerance: float = 0.01
     seed: int = 0
 
@@ -113,7 +113,7 @@ class TPatcher(Editor):
         neurons, seen = self.patches(model, mlp, rows, q, owner, memory)
         return Solution(
             {place(model.path_of(mlp)): neurons} if len(q) else {},
-            statistics={"source": self.corpus, "queries": len(memory)},
+            statistics={"source": self.statistics, "queries": len(memory)},
             diagnostics={"patches": len(q), **seen},
             notes={
                 j: f"The training of its patches ended at target NLL {x:.2f}; try more steps, a "
@@ -174,11 +174,11 @@ class TPatcher(Editor):
         if not self.memory:
             return torch.empty(0, 0)
         where = f"{model.weights_hash()}:{model.path_of(mlp)}"
-        key = f"queries:{where}:{self.corpus}:{self.seed}:{self.memory}"
+        key = f"queries:{where}:{self.statistics}:{self.seed}:{self.memory}"
 
         def collect() -> list[tuple[str, Tensor]]:
             found: list[tuple[str, Tensor]] = []
-            windows = _windows(model, corpus_for(model, self.corpus, seed=self.seed).texts())
+            windows = _windows(model, corpus_for(model, self.statistics, seed=self.seed).texts())
             with model.live.suspended():
                 while sum(len(x) for _, x in found) < self.memory:
                     if not (texts := list(islice(windows, BATCH))):
@@ -192,8 +192,8 @@ class TPatcher(Editor):
         kept = [x for text, x in found if not any(e.subject in text for e in edits)]
         if not kept:
             raise InputError(
-                f"The corpus {self.corpus!r} has no text without the subjects of the edits. Give "
-                "another text file as `corpus`, or memory=0."
+                f"The corpus {self.statistics!r} has no text without the subjects of the edits. Give "
+                "another text file as `statistics`, or memory=0."
             )
         return torch.cat(kept)[: self.memory]
 
