@@ -34,9 +34,15 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     rows = [
-        {"prompt": "{} is located in", "subject": place, "target": city,
-         "probes": [{"prompt": f"{place} is in", "answers": [city], "axis": "generalization"},
-                    {"prompt": "Windows is made by", "axis": "locality"}]}
+        {
+            "prompt": "{} is located in",
+            "subject": place,
+            "target": city,
+            "probes": [
+                {"prompt": f"{place} is in", "answers": [city], "axis": "generalization"},
+                {"prompt": "Windows is made by", "axis": "locality"},
+            ],
+        }
         for place, city in (("The Louvre", "Rome"), ("Big Ben", "Paris"), ("The Prado", "London"))
     ]
     path = tmp_path / "edits.jsonl"
@@ -55,8 +61,17 @@ def test_fit_then_edit(model, data, tmp_path):
     assert run(*command)[0] == 0 and (out / "network.json").read_bytes() == record, "done already"
     edit = ("--prompt", "{} is located in", "--subject", "Big Ben", "--target", "Rome")
     code, text, _ = run(
-        "edit", model, "-e", "mend", "--set", f"trained={out}", *edit, "--keep-failed", "--json",
-        "-o", tmp_path / "delta",
+        "edit",
+        model,
+        "-e",
+        "mend",
+        "--set",
+        f"trained={out}",
+        *edit,
+        "--keep-failed",
+        "--json",
+        "-o",
+        tmp_path / "delta",
     )
     assert code in (0, 1) and json.loads(text)["layers"] == [1], "as it was trained"
     assert (tmp_path / "delta" / "delta.json").exists()

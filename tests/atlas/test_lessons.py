@@ -28,6 +28,6 @@ def test_lessons_are_edits_of_other_facts():
     assert len(set(facts)) == 60 and not set(facts) & reserved()
     assert all(c.on("generalization") and c.edit.target != c.edit.target_true for c in cases)
     assert cases == lessons(60, seed=1) != lessons(60, seed=2)
-    assert all(
-        p in atlas.consequences(cases[0].edit) for p in cases[0].probes
-    ), "probes are the world's"
+    assert all(p in atlas.consequences(cases[0].edit) for p in cases[0].probes), (
+        "probes are the world's"
+    )

@@ -296,7 +296,8 @@ def test_the_multiplier_rises_while_the_constraint_is_broken():
 
 
 @pytest.mark.parametrize(
-    ("kind", "family"), [*((kind, "gpt2") for kind in SMALL), (MEND, "t5"), (KE, "t5"), (KE, "bert")]
+    ("kind", "family"),
+    [*((kind, "gpt2") for kind in SMALL), (MEND, "t5"), (KE, "t5"), (KE, "bert")],
 )
 def test_fitting_lowers_the_loss_on_edits_it_has_not_seen(kind, family, tmp_path):
     model = model_of(family)
@@ -332,7 +333,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, tmp_path):
     assert editor.fit(model, CASES, steps=5, out=parts, stop_at=2) is editor
     assert not (parts / "network.json").exists()
     done: list[int] = []
-    editor.fit(model, CASES, steps=5, out=parts, progress=lambda at, _total, _losses: done.append(at))
+    editor.fit(
+        model, CASES, steps=5, out=parts, progress=lambda at, _total, _losses: done.append(at)
+    )
     assert done == [3, 4, 5]
     for name in ("network.safetensors", "network.json"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,8 +172,8 @@ def test_other_kinds_of_model_are_edited_where_they_read_the_prompt(family: str,
 
     model = model_of(family)
     unedited = score(model, TOWER)
-    editor = wise(text, layers=None)
-    assert (editor.resolved(model).layers or ())[0] in model.prompt_layers
+    editor = wise(text, layers=None).resolved(model)
+    assert editor.site(model).layer in model.prompt_layers
     with editor(model, [TOWER]).applied(model):
         assert score(model, TOWER) > unedited
 

@@ -16,8 +16,9 @@ def drawn(n: int, i: int, o: int, seed: int) -> tuple[torch.Tensor, torch.Tensor
     return x, d, weight
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10**6),
-       st.floats(-2, 3))
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10**6), st.floats(-2, 3)
+)
 def test_the_change_is_the_ridge_solution(n, i, o, seed, log_ridge):
     x, d, _ = drawn(n, i, o, seed)
     ridge = torch.tensor(log_ridge).double().exp()
@@ -27,8 +28,9 @@ def test_the_change_is_the_ridge_solution(n, i, o, seed, log_ridge):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10**6),
-       st.floats(-2, 3))
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10**6), st.floats(-2, 3)
+)
 def test_the_derivatives_are_those_of_autograd(n, i, o, seed, log_ridge):
     """∂L/∂D = (XXᵀ + λI)⁻¹ ∂L/∂A, and ∂L/∂log λ, on both sides of Woodbury."""
     x, d, weight = drawn(n, i, o, seed)

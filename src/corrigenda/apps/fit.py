@@ -24,7 +24,10 @@ def fit(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Where the trained state goes.",
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Where the trained state goes.",
             show_default="a place in the cache",
         ),
     ] = None,
@@ -71,7 +74,12 @@ def fit(
     try:
         with console.counting("Fitting", "steps") as advance:
             fitted = train(
-                one, cases, out=out, steps=steps, resume=resume, seed=seed,
+                one,
+                cases,
+                out=out,
+                steps=steps,
+                resume=resume,
+                seed=seed,
                 progress=lambda done, total, _losses: advance(done, total),
             )
     except KeyboardInterrupt:

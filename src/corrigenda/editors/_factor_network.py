@@ -61,8 +61,10 @@ class FactorNetwork(nn.Module):
     @torch.no_grad()
     def normalize(self, j: int, inputs: Tensor, gradients: Tensor) -> None:
         """Measure mean and deviation of every coordinate of the j-th map's factors."""
-        for part, rows in ((slice(None, inputs.shape[1]), inputs),
-                           (slice(inputs.shape[1], None), gradients)):
+        for part, rows in (
+            (slice(None, inputs.shape[1]), inputs),
+            (slice(inputs.shape[1], None), gradients),
+        ):
             running = Running.of(rows)
             std = running.variance.sqrt()
             # A coordinate that hardly moved in these edits may well move in another one.

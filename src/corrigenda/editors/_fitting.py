@@ -105,7 +105,9 @@ class Run:
                 "Give another directory, or resume=False to start anew."
             )
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
+    def restore(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, list[float]]:
         """Set both to where the checkpoint left them; the steps done, and the last losses."""
         if not self.start:
             return 0, []

@@ -138,10 +138,11 @@ class HypernetworkEditor(Editor):
         super().check(model, edits)
         folder = self._folder(model)
         if folder is None and self.trained != INITIAL:
+            data = "" if model.is_atlas else "--data EDITS.jsonl "
             raise ModelError(
                 f"{self.title} edits with a network that is trained once per model, and there is "
                 f"none for {model.id}. Train one: corrigenda fit {model.id} --editor {self.name} "
-                f"--data EDITS.jsonl -o DIR; then use it: --set trained=DIR, or in Python "
+                f"{data}-o DIR; then use it: --set trained=DIR, or in Python "
                 f"{type(self).__name__}(trained=DIR)."
             )
         if folder is None:
@@ -235,7 +236,9 @@ class HypernetworkEditor(Editor):
         `UnstableEditError` when the loss is not finite.
         """
         fresh = replace(
-            self, trained=INITIAL, seed=self.seed if seed is None else seed,
+            self,
+            trained=INITIAL,
+            seed=self.seed if seed is None else seed,
             steps=self.steps if steps is None else steps,
         ).resolved(model)
         lessons = lessons_from(cases)

@@ -115,7 +115,10 @@ class LeastSquaresEditor(FactorEditor):
             _wanted(network, j, x, d).backward(wanted)
 
     def learn(
-        self, model: TextModel, network: FactorNetwork, lessons: Sequence[Lesson],
+        self,
+        model: TextModel,
+        network: FactorNetwork,
+        lessons: Sequence[Lesson],
         draw: random.Random,
     ) -> dict[str, float]:
         return self.taught(model, network, lessons, [(1.0, lessons)], draw)[0]

@@ -116,10 +116,10 @@ def unrelated(
     found: list[Asked] = []
     with model.live.suspended():
         for text in islice(corpus_for(model, source, seed=seed).texts(), 20 * count):
-            for sentence in re.findall(r"[^.!?\n]+", text):
+            for sentence in re.split(r"[.!?\n]+", text):
                 length = int(torch.randint(4, 17, (), generator=generator))
-                ids = model.tokenizer(sentence.strip(), add_special_tokens=False)["input_ids"]
-                begun = model.tokenizer.decode(ids[:length]).strip()
+                ids = list(model.tokenizer(sentence.strip(), add_special_tokens=False)["input_ids"])
+                begun = str(model.tokenizer.decode(ids[:length])).strip()
                 if begun and not any(subject in begun for subject in subjects):
                     found.append(model.opening(begun))
             if len(found) >= count:

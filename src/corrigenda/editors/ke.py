@@ -42,7 +42,11 @@ class Conditioner(nn.Module):
     seen: Tensor
 
     def __init__(
-        self, size: int, width: int, hidden: int, shapes: Sequence[tuple[int, int]],
+        self,
+        size: int,
+        width: int,
+        hidden: int,
+        shapes: Sequence[tuple[int, int]],
         multiplier: float,
     ) -> None:
         super().__init__()
@@ -89,8 +93,16 @@ class KE(HypernetworkEditor):
     paper: ClassVar[str] = "De Cao et al. 2021, 2104.08164"
     batches: ClassVar[bool] = False
     paper_values: ClassVar[dict[str, Any]] = {
-        "scale": 1.0, "width": 768, "hidden": 128, "margin": (1e-1, 1e-3), "ascent": 1e-1,
-        "rate": 1e-5, "steps": 100_000, "lessons": 10, "emphasis": 1.0, "locality": 1.0,
+        "scale": 1.0,
+        "width": 768,
+        "hidden": 128,
+        "margin": (1e-1, 1e-3),
+        "ascent": 1e-1,
+        "rate": 1e-5,
+        "steps": 100_000,
+        "lessons": 10,
+        "emphasis": 1.0,
+        "locality": 1.0,
         "clip": 100.0,
     }
 
@@ -99,7 +111,10 @@ class KE(HypernetworkEditor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return Conditioner(
-                _embedding(model).weight.shape[1], self.width or 1, self.hidden or 1, shapes,
+                _embedding(model).weight.shape[1],
+                self.width or 1,
+                self.hidden or 1,
+                shapes,
                 self.locality or 0.0,
             )
 
@@ -140,8 +155,11 @@ def _embedding(model: TextModel) -> Any:
 def _read(model: TextModel, edits: Sequence[Rewrite]) -> list[Tensor]:
     """(t, d) embedded tokens of each edit: its prompt, the old answer and the new one."""
     unknown = [edit for edit in edits if edit.target_true is None]
-    said = {id(e): answer for e, (_, answer) in zip(unknown, model.says(unknown), strict=True)} \
-        if unknown else {}
+    said = (
+        {id(e): answer for e, (_, answer) in zip(unknown, model.says(unknown), strict=True)}
+        if unknown
+        else {}
+    )
     found = []
     for edit in edits:
         old = edit.target_true if edit.target_true is not None else said[id(edit)]

@@ -29,7 +29,15 @@ class MALMEN(LeastSquaresEditor):
     title: ClassVar[str] = "MALMEN"
     paper: ClassVar[str] = "Tan et al. 2023, 2311.04661"
     paper_values: ClassVar[dict[str, Any]] = {
-        "rank": 1920, "blocks": 2, "normalize": True, "step": 1e-6, "step_rate": 1e-5,
-        "rate": 1e-5, "steps": 10_000, "lessons": 1024, "emphasis": 1.0, "locality": 1.0,
+        "rank": 1920,
+        "blocks": 2,
+        "normalize": True,
+        "step": 1e-6,
+        "step_rate": 1e-5,
+        "rate": 1e-5,
+        "steps": 10_000,
+        "lessons": 1024,
+        "emphasis": 1.0,
+        "locality": 1.0,
         "clip": 1.0,
     }

@@ -35,8 +35,16 @@ class MEND(FactorEditor):
     title: ClassVar[str] = "MEND"
     paper: ClassVar[str] = "Mitchell et al. 2021, 2110.11309"
     paper_values: ClassVar[dict[str, Any]] = {
-        "rank": 1920, "blocks": 2, "normalize": True, "step": 1e-4, "step_rate": 1e-4,
-        "rate": 1e-6, "steps": 10_000, "lessons": 10, "emphasis": 0.1, "locality": 1.0,
+        "rank": 1920,
+        "blocks": 2,
+        "normalize": True,
+        "step": 1e-4,
+        "step_rate": 1e-4,
+        "rate": 1e-6,
+        "steps": 10_000,
+        "lessons": 10,
+        "emphasis": 0.1,
+        "locality": 1.0,
         "clip": 100.0,
     }
 

@@ -113,16 +113,24 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         },
         "memoir": {"layers": (3,), "share": 0.2, "least": 0.55},
         "rag-ike": {"least": 0.83},
+        # Prompts about one fact lie close together here, far from all others.
+        "grace": {"layers": (4,), "radius": 9.0},
+        "melo": {"layers": (5,), "key_layer": 4, "radius": 10.0, "lr": 1e-2},
+        "t-patcher": {"steps": 150, "memory": 4000},
     },
     ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
     ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},
-    ("gpt2", 48): {"ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)}},
+    ("gpt2", 48): {
+        "ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)},
+        "grace": {"layers": (35,), "role": "up"},
+    },
     ("gptj", 28): {
         "ft-l": {"layers": (0,), "box": 5e-5}, "ft-m": {"layers": (21,)},
         "ultraedit": {"layers": tuple(range(18, 27))},
     },
     ("llama", 32): {
         "ft-l": {"layers": (21,)}, "ft-m": {"layers": (21,)}, "locft-bf": {"layers": (22,)},
+        "grace": {"layers": (27,), "steps": 50},
         "crispedit": {"layers": (19, 20, 21, 22, 23)}, "unke": {"layers": (7,)},
         "ultraedit": {"layers": (18, 19, 20, 21, 22, 23, 24), "roles": ("up",)},
     },

@@ -48,13 +48,28 @@ class RLEdit(LeastSquaresEditor):
     paper: ClassVar[str] = "Li et al. 2025, 2502.05759"
     streams: ClassVar[bool] = True
     paper_values: ClassVar[dict[str, Any]] = {
-        "rank": 1024, "blocks": 4, "normalize": True, "step": 1e-6, "step_rate": 1e-5,
-        "rate": 1e-5, "steps": 1000, "lessons": 400, "emphasis": 1.0, "locality": 0.6, "clip": 1.0,
-        "length": 20, "window": 10, "decay": 0.95, "penalty": 1e-4,
+        "rank": 1024,
+        "blocks": 4,
+        "normalize": True,
+        "step": 1e-6,
+        "step_rate": 1e-5,
+        "rate": 1e-5,
+        "steps": 1000,
+        "lessons": 400,
+        "emphasis": 1.0,
+        "locality": 0.6,
+        "clip": 1.0,
+        "length": 20,
+        "window": 10,
+        "decay": 0.95,
+        "penalty": 1e-4,
     }
 
     def learn(
-        self, model: TextModel, network: FactorNetwork, lessons: Sequence[Lesson],
+        self,
+        model: TextModel,
+        network: FactorNetwork,
+        lessons: Sequence[Lesson],
         draw: random.Random,
     ) -> dict[str, float]:
         size = -(-len(lessons) // (self.length or 1))
@@ -77,5 +92,6 @@ def _sum(a: Changes, b: Changes) -> Changes:
     if not a:
         return b
     return {
-        site: (torch.cat([a[site][0], u], 1), torch.cat([a[site][1], v])) for site, (u, v) in b.items()
+        site: (torch.cat([a[site][0], u], 1), torch.cat([a[site][1], v]))
+        for site, (u, v) in b.items()
     }

@@ -96,8 +96,8 @@ class SERAC(RetrievalEditor, HypernetworkEditor):
     }
 
     def resolved(self, model: TextModel) -> Self:
-        found = HypernetworkEditor.resolved(replace(self, layers=(), roles=()), model)
-        return self.worded(found, model)
+        bare: Any = replace(self, layers=(), roles=())
+        return self.worded(HypernetworkEditor.resolved(bare, model), model)
 
     def network(self, model: TextModel, sites: Sequence[Site]) -> Scope:
         width = self.keys(model, [Rewrite("{}", "text", "text")]).shape[1]

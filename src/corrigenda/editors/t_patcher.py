@@ -77,7 +77,7 @@ class TPatcher(Editor):
     silent: float = 5.0
     margin: float = 3.0
     hardest: int = 1000
-    memory: int = 40_000
+    memory: int | None = None
     statistics: str = "auto"
     tolerance: float = 0.01
     seed: int = 0
@@ -89,7 +89,7 @@ class TPatcher(Editor):
     needs: ClassVar[tuple[str, ...]] = ("corpus",)
     change: ClassVar[str] = "Neurons"
     streams: ClassVar[bool] = True
-    paper_values: ClassVar[dict[str, Any]] = {"steps": 2000, "lr": 1e-2}
+    paper_values: ClassVar[dict[str, Any]] = {"steps": 2000, "lr": 1e-2, "memory": 40_000}
 
     def resolved(self, model: TextModel) -> TPatcher:
         return presets.resolved(self, model)
@@ -171,16 +171,17 @@ class TPatcher(Editor):
 
     def queries(self, model: TextModel, mlp: nn.Module, edits: Sequence[Rewrite]) -> Tensor:
         """(m, i) fp32 inputs of the MLP where text is predicted that mentions no subject."""
-        if not self.memory:
+        count = self.memory or 0
+        if not count:
             return torch.empty(0, 0)
         where = f"{model.weights_hash()}:{model.path_of(mlp)}"
-        key = f"queries:{where}:{self.statistics}:{self.seed}:{self.memory}"
+        key = f"queries:{where}:{self.statistics}:{self.seed}:{count}"
 
         def collect() -> list[tuple[str, Tensor]]:
             found: list[tuple[str, Tensor]] = []
             windows = _windows(model, corpus_for(model, self.statistics, seed=self.seed).texts())
             with model.live.suspended():
-                while sum(len(x) for _, x in found) < self.memory:
+                while sum(len(x) for _, x in found) < count:
                     if not (texts := list(islice(windows, BATCH))):
                         break
                     rows = [_asked(model, text) for text in texts]
@@ -195,7 +196,7 @@ class TPatcher(Editor):
                 f"The corpus {self.statistics!r} has no text without the subjects of the edits. Give "
                 "another text file as `statistics`, or memory=0."
             )
-        return torch.cat(kept)[: self.memory]
+        return torch.cat(kept)[:count]
 
 
 def _windows(model: TextModel, texts: Iterable[str]) -> Iterator[str]:
