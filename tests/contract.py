@@ -92,7 +92,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rledit": {"trained": "initial", "layers": (1,), "rank": 4, "step": 1e-2},
     "grace": {"steps": 3, "radius": 1e3},
     "melo": {"steps": 2, "radius": 1e3},
-    "t-patcher": {"steps": 2, "memory": 40},
+    "t-patcher": {"steps": 2, "memory": 40, "sure": 1.0},
     "calinet": {"steps": 2, "slots": 4, "prefixes": ((2, 3),)},
     "wise": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "act_ratio": 0.0},
     "memoir": {"steps": 2, "prompts": 4, "prefixes": ((1, 3),), "least": 0.0},

@@ -149,6 +149,8 @@ def test_rome_sends_the_routed_key_to_its_value_and_spares_other_experts(
     assert isinstance(change, LowRank) and change.shape == (32, 64)
     routed = experts.used(key.T, 4)
     assert len(routed) == 2 and experts.used(change.v, 4) == routed
+    told = delta.provenance.diagnostics["experts"]
+    assert told == {"1": {"edited": routed, "missed": []}}
     before = model.module.get_parameter(site.parameter).detach().clone()
     with delta.applied(model):
         now = model.module.get_parameter(site.parameter).detach().clone()

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["entering", "fused", "keys", "laid_out", "matrix", "used"]
+__all__ = ["as_map", "entering", "fused", "keys", "laid_out", "matrix", "used"]
 
 DOWN, GATE_UP = "down_proj", "gate_up_proj"
 
@@ -40,14 +40,17 @@ def fused(module: nn.Module) -> bool:
 
 def matrix(module: Any) -> Tensor:
     """[W_1 ... W_E], (o, E·i): a copy."""
-    stack = module.get_parameter(DOWN)
-    e, o, i = stack.shape
-    return stack.transpose(0, 1).reshape(o, e * i)
+    return as_map(module.get_parameter(DOWN))
+
+
+def as_map(stack: Tensor) -> Tensor:
+    """A stack (E, o, i) as the one map (o, E·i); any other tensor as it is."""
+    return stack.transpose(0, 1).flatten(1) if stack.ndim == 3 else stack
 
 
 def laid_out(change: Tensor, shape: Sequence[int]) -> Tensor:
-    """A change of the one map (o, E·i) as a change of a stack of the shape (E, o, i); any other
-    change as it is."""
+    """The inverse: a change of the one map (o, E·i) as a change of a stack of this shape
+    (E, o, i); any other change as it is."""
     if len(shape) != 3 or change.ndim != 2:
         return change
     e, o, i = shape

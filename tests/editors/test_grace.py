@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from corrigenda import atlas
 from corrigenda.acting import Memory, Values
 from corrigenda.delta import Delta
 from corrigenda.edit import Rewrite
@@ -159,3 +160,23 @@ def test_values_stay_in_the_dtype_of_the_model() -> None:
     with delta.applied(model):
         after = nll(model, EDITS[:1])
     assert float(after) < float(nll(model, EDITS[:1])) - 0.2
+
+
+@pytest.mark.slow
+def test_a_sequence_on_atlas_keeps_all_its_edits(atlas_model: TextModel) -> None:
+    """Each edit on top of the others; and without the third, the others still hold."""
+    edits = [c.edit for c in atlas.edits(8, seed=1)]
+    made: list[Delta] = []
+    for edit in edits:
+        total = None
+        for delta in made:
+            total = delta if total is None else total + delta
+        made.append(GRACE()(atlas_model, [edit], onto=total))
+    handles = [atlas_model.live.push(d) for d in made]
+    try:
+        assert all(ok for ok, _ in atlas_model.says(edits))
+        atlas_model.live.pop(handles[2])
+        held = [ok for ok, _ in atlas_model.says(edits)]
+    finally:
+        atlas_model.live.clear()
+    assert held == [j != 2 for j in range(len(edits))]

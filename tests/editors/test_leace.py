@@ -40,7 +40,9 @@ def test_nothing_linear_is_left_at_the_layer(family, tokens):
         assert left(model, one, path, read) < 1e-5
     assert delta.provenance.diagnostics["ranks"][path] == [2], "one less than there are classes"
     assert not delta.failed
-    assert "33% after; a constant in 33%" in delta.provenance.outcomes[0].answer
+    told = delta.provenance.outcomes[0].answer.split(" before, ")[1]
+    after, constant = (int(part.split("%")[0].split()[-1]) for part in told.split(";"))
+    assert after == constant, "a linear classifier does not beat a constant"
 
 
 def test_concepts_are_erased_together_and_one_after_the_other():
@@ -109,7 +111,7 @@ def test_folded_into_the_next_linear_maps_it_is_the_same(family):
         ("bert", {"tokens": "all", "module": "output.LayerNorm"}, ModelError, "cannot be folded"),
         ("llama", {"tokens": "all", "module": "input_layernorm"}, ModelError, "has no bias"),
         ("gpt2", {"module": "ln_1"}, InputError, "tokens='all'"),
-        ("gpt2", {"module": "norm"}, InputError, "It has ln_1"),
+        ("gpt2", {"tokens": "all", "module": "norm"}, InputError, "It has ln_1"),
     ],
 )
 def test_what_cannot_be_folded_is_refused(family, settings, error, words):
@@ -132,7 +134,7 @@ def test_scrubbed_attention_and_mlp_read_the_concept_nowhere(family):
     ]
     # The decoder's first token is the same whatever the text.
     told = [p for p in paths if left(model, one, p, every, "input") > 1e-2]
-    assert len(told) >= len(model.prompt_layers) * 2 - 1
+    assert len(told) >= sum(not writes(model, p) for p in paths) - 1
     with delta.applied(model):
         for path in paths:
             assert left(model, one, path, every, "input") < 1e-4, path

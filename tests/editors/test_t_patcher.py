@@ -142,6 +142,10 @@ def test_what_is_right_already_needs_no_patch() -> None:
     with first.applied(model):
         assert not wrong(model, EDITS[:1])
     assert not solve(model, EDITS[0], onto=first, memory=0)
+    (change,) = solve(model, EDITS[0], onto=first, memory=0, sure=1.0).acting.values()
+    assert isinstance(change, Neurons) and len(change.bias) == len(
+        model.asked(EDITS[0].text, EDITS[0].target).wanted
+    )
 
 
 def test_it_patches_where_answers_are_predicted() -> None:

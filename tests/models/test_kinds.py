@@ -173,9 +173,7 @@ def test_writing_the_target_counts_and_copying_the_decoders_input_does_not(famil
     prompt, target = PAIRS[0]
     row = model.asked(prompt, target, eos=True)
     start = row.decoder[0]
-    writes = {
-        (start, *row.wanted[:j]): row.wanted[j] for j in range(len(row.wanted))
-    }
+    writes = {(start, *row.wanted[:j]): row.wanted[j] for j in range(len(row.wanted))}
     eos = int(model.tokenizer.eos_token_id)  # type: ignore[arg-type]
     with writing(model, writes, eos):
         assert model.generate([prompt], max_new_tokens=32) == [target]

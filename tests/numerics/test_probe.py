@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corrigenda.numerics.erase import ConceptMoments, leace
-from corrigenda.numerics.probe import majority, probe_accuracy
+from corrigenda.numerics.probe import _ridge, majority, probe_accuracy
 
 
 def rows(n=240, d=10, gap=4.0, seed=0):
@@ -47,3 +47,24 @@ def test_after_an_erasure_it_answers_the_majority():
 def test_equal_rows_are_a_constant():
     classes = torch.tensor([0, 0, 1, 0, 1, 0])
     assert probe_accuracy(torch.ones(6, 3), classes, folds=2) == majority(classes) == 4 / 6
+
+
+def test_rows_of_one_group_do_not_tell_of_each_other():
+    """Every group has its own place and its class says nothing about it."""
+    generator = torch.Generator().manual_seed(4)
+    groups = torch.arange(40).repeat_interleave(5)
+    classes = torch.randint(2, (40,), generator=generator)[groups]
+    x = torch.randn(40, 60, generator=generator)[groups]
+    x = x + 0.01 * torch.randn(200, 60, generator=generator)
+    assert probe_accuracy(x, classes) > 0.95
+    assert probe_accuracy(x, classes, groups=groups) < 0.75
+
+
+@pytest.mark.parametrize("d", [3, 40])
+def test_both_forms_of_the_solution_agree(d):
+    generator = torch.Generator().manual_seed(5)
+    a = torch.randn(20, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(20, 2, generator=generator, dtype=torch.float64)
+    share = float(a.square().sum(1).mean()) * 0.1
+    wanted = torch.linalg.solve(a.T @ a + share * torch.eye(d), a.T @ y)
+    torch.testing.assert_close(_ridge(a, y, 0.1), wanted, atol=1e-7, rtol=1e-6)

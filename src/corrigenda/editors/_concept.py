@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -121,21 +122,23 @@ class ConceptEditor(Editor):
         chosen = held if enough else fit
         classes = classes[chosen].unique(return_inverse=True)[1]
 
-        def read() -> float:
-            """Accuracy of the probe, mean over places."""
-            found = self._read(model, [edit.texts[j] for j in chosen], paths)
-            folds = 4 if enough else 1
-            scores = [probe_accuracy(s.means(), classes, folds=folds) for s in found.values()]
-            return sum(scores) / len(scores)
+        def read() -> tuple[float, float]:
+            """Accuracy of the probe and of a constant, mean over places."""
+            found = self._read(model, [edit.texts[j] for j in chosen], paths).values()
+            told = [
+                (probe_accuracy(s.x, z, groups=s.owner, folds=4 if enough else 1), majority(z))
+                for s in found
+                for z in (classes[s.owner],)
+            ]
+            return fmean(a for a, _ in told), fmean(c for _, c in told)
 
-        before = read()
+        before, constant = read()
         with delta.applied(model):
-            after = read()
-        constant = majority(classes)
+            after, _ = read()
         limit = constant + 2 * sqrt(constant * (1 - constant) / len(chosen))
         return Outcome(
             took=after <= limit and after < before,
-            answer=f"a linear probe tells it in {before:.0%} of texts before, {after:.0%} after; "
+            answer=f"a linear probe tells it at {before:.0%} of tokens before, {after:.0%} after; "
             f"a constant in {constant:.0%}",
             note=f"{len(chosen)} texts held out" if enough else "judged by the texts of the fit",
         )

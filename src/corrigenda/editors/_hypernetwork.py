@@ -259,7 +259,7 @@ class HypernetworkEditor(Editor):
         if not run.finished:
             with model.live.suspended(), model.frozen():
                 fresh._train(model, lessons, run, progress, stop_at, checkpoint_seconds)
-        return replace(self, trained=str(folder)) if run.finished else self
+        return replace(self, trained=str(folder), steps=None) if run.finished else self
 
     def _train(
         self,

@@ -17,7 +17,7 @@ are independent, so many are searched at once, on the suffix tokens and upper la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -25,9 +25,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..delta import Change, LowRank
 from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import InputError
+from ..experts import used
 from ..model import Site
 from ..models.asked import Asked
 from ..models.forced import ForcedRun, Looked, looked_up, read, run_of, whole
@@ -192,6 +194,22 @@ class KeyValueEditor(Editor):
             patience=self.patience or 2,
             terms=self.terms(),
         )
+
+    def routed(
+        self, model: TextModel, edits: Sequence[Rewrite], changes: Mapping[str, Change]
+    ) -> dict[str, Any]:
+        """For mixtures of experts: the experts of each layer that were changed, and those that an
+        edit's prompt is sent to and that were not."""
+        found: dict[str, Any] = {}
+        for site in self.sites(model):
+            stack = model.module.get_parameter(site.parameter)
+            change = changes.get(site.parameter)
+            if stack.ndim == 3 and isinstance(change, LowRank):
+                asked = used(mean_keys(model, edits, ("",), site, equal=True).T, len(stack))
+                edited = used(change.v, len(stack))
+                missed = sorted(set(asked) - set(edited))
+                found[str(site.layer)] = {"edited": edited, "missed": missed}
+        return {"experts": found} if found else {}
 
     def terms(self) -> tuple[Term, ...]:
         """Further terms of the search's loss."""

@@ -71,7 +71,11 @@ class RankOneEditor(KeyValueEditor):
             total.changes,
             transposed,
             statistics=statistics.provenance(),
-            diagnostics={"contexts": list(contexts), "edits": diagnostics},
+            diagnostics={
+                "contexts": list(contexts),
+                "edits": diagnostics,
+                **self.routed(model, edits, total.changes),
+            },
             notes=notes,
             warnings=statistics.warnings,
             precompute_seconds=statistics.seconds,

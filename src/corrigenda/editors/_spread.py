@@ -134,6 +134,7 @@ class SpreadEditor(KeyValueEditor):
                 "contexts": list(contexts),
                 "residuals": found.residuals,
                 **self.remarks(model, statistics),
+                **self.routed(model, edits, found.delta.changes),
                 **values.diagnostics(),
             },
             notes=values.notes() | {**found.notes},

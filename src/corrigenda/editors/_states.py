@@ -32,12 +32,6 @@ class States:
     x: Tensor
     owner: Tensor
 
-    def means(self) -> Tensor:
-        """(n, d) the mean over each text's tokens."""
-        total = torch.zeros(int(self.owner[-1]) + 1, self.x.shape[1])
-        count = self.owner.bincount()[:, None]
-        return total.index_add_(0, self.owner, self.x) / count
-
 
 def last(row: Asked, writes: bool) -> Sequence[int]:
     """The token where the answer is decided."""

@@ -18,6 +18,7 @@ from ..delta import Delta, Dense, LowRank
 from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..errors import InputError
+from ..experts import as_map
 from ..models.text import TextModel
 from . import presets
 
@@ -120,6 +121,7 @@ def _place(model: TextModel, name: str, transposed: bool, earlier: LowRank | Den
     now, pristine = model.live.parameter(name).data, model.live.pristine(name)
     if transposed:
         now, pristine = now.T, pristine.T
+    now, pristine = as_map(now), as_map(pristine)
     return Place(name, now.cpu(), pristine.cpu(), earlier)
 
 

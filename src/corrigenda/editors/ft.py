@@ -25,6 +25,7 @@ from torch import Tensor
 from ..delta import Delta, Dense
 from ..edit import Rewrite
 from ..editor import Solution
+from ..experts import as_map
 from ..models.text import TextModel
 from ._finetune import FineTuneEditor, examples
 
@@ -94,6 +95,7 @@ def _inside(
             outside, spacing = outside.T, spacing.T
         # One spacing of floats at the weight is enough, unless several deltas are summed; the
         # second term is for weights that are finer than the fp32 change.
+        outside, spacing = as_map(outside), as_map(spacing)
         outside, spacing = outside.cpu(), spacing.cpu() + torch.finfo(d.dtype).eps * d.abs()
         if not bool(outside.any()):
             return d

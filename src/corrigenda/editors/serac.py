@@ -97,7 +97,8 @@ class SERAC(RetrievalEditor, HypernetworkEditor):
 
     def resolved(self, model: TextModel) -> Self:
         bare: Any = replace(self, layers=(), roles=())
-        return self.worded(HypernetworkEditor.resolved(bare, model), model)
+        found: Any = HypernetworkEditor.resolved(bare, model)
+        return self.worded(found, model)
 
     def network(self, model: TextModel, sites: Sequence[Site]) -> Scope:
         width = self.keys(model, [Rewrite("{}", "text", "text")]).shape[1]

@@ -149,7 +149,7 @@ class SkillNeurons(Editor):
         for _ in range(self.steps):
             some = [fit[j] for j in torch.randperm(len(fit), generator=generator)[:32]]
             rows = [model.asked(edit.texts[j] + self.prompt, edit.labels[j]) for j in some]
-            with torch.enable_grad():
+            with model.frozen(), torch.enable_grad():
                 with _prompted(model, [_places(model, r, count) for r in rows], soft):
                     loss = model.nll(rows).mean()
                 adam.zero_grad()

@@ -65,6 +65,7 @@ class TPatcher(Editor):
     hardest     so many memory queries count, those at which a neuron is most active.
     memory      how many memory queries are kept; 0: none.
     statistics  the text they come from: auto, atlas, samples, or a text file.
+    sure        a token gets a patch if it is wrong, or right with a probability below this.
     tolerance   a target is likely enough when its mean NLL is below this.
     seed        of sampled text.
     """
@@ -79,6 +80,7 @@ class TPatcher(Editor):
     hardest: int = 1000
     memory: int | None = None
     statistics: str = "auto"
+    sure: float = 0.0
     tolerance: float = 0.01
     seed: int = 0
 
@@ -109,7 +111,7 @@ class TPatcher(Editor):
         memory = self.queries(model, mlp, edits)  # (m, i)
         seconds = time.perf_counter() - started
         rows = examples(model, edits)
-        q, owner = _wrong(model, mlp, rows)
+        q, owner = self.wrong(model, mlp, rows)
         neurons, seen = self.patches(model, mlp, rows, q, owner, memory)
         return Solution(
             {place(model.path_of(mlp)): neurons} if len(q) else {},
@@ -160,6 +162,17 @@ class TPatcher(Editor):
             optimizer.step()
         seen = {"steps": steps, "target_nll": [round(float(x), 4) for x in nll.detach()]}
         return Neurons(k, bias, AMPLIFY * u, activation=self.activation), seen
+
+    def wrong(
+        self, model: TextModel, mlp: nn.Module, rows: Sequence[Asked]
+    ) -> tuple[Tensor, Tensor]:
+        """(n, i) queries of the tokens that need a patch, and (n,) the row of each."""
+        x, logits = _reads(model, mlp, rows)
+        questions = model.force(rows)
+        wanted = questions.wanted.to(logits.device)
+        p = logits.softmax(1).gather(1, wanted[:, None])[:, 0]
+        wrong = (logits.argmax(1) != wanted) | (p < self.sure)
+        return x[wrong], questions.row.to(x.device)[wrong]
 
     def _loud(self, there: Tensor, own: Tensor) -> Tensor:
         """(2, n) the two parts of l_m. there (m, n): pre-activations at memory queries."""
@@ -228,11 +241,3 @@ def _reads(model: TextModel, mlp: nn.Module, rows: Sequence[Asked]) -> tuple[Ten
     stack = questions.rows if questions.decoder is None else questions.decoder
     x = Pass(stack.mask).rows(found["x"])  # (b, t, i)
     return x[questions.row, questions.column].float(), logits
-
-
-def _wrong(model: TextModel, mlp: nn.Module, rows: Sequence[Asked]) -> tuple[Tensor, Tensor]:
-    """(n, i) queries where a wanted token is not the most likely one, and (n,) of which row."""
-    x, logits = _reads(model, mlp, rows)
-    questions = model.force(rows)
-    wrong = logits.argmax(1) != questions.wanted.to(logits.device)
-    return x[wrong], questions.row.to(x.device)[wrong]

@@ -143,7 +143,11 @@ def _find_blocks(module: nn.Module, root: str, width: int) -> str:
     """The list of blocks of one class, each with a linear map onto the stream, that is largest."""
     best, most = "", 0
     for path, part in module.named_modules():
-        if (root and not _inside(path, root)) or not isinstance(part, nn.ModuleList) or not len(part):
+        if (
+            (root and not _inside(path, root))
+            or not isinstance(part, nn.ModuleList)
+            or not len(part)
+        ):
             continue
         if len({type(p) for p in part}) > 1:
             continue
@@ -287,9 +291,7 @@ def _find_final_norm(
     )
 
 
-def _roles(
-    linears: Mapping[str, nn.Module], down: str, home: str, width: int
-) -> dict[str, str]:
+def _roles(linears: Mapping[str, nn.Module], down: str, home: str, width: int) -> dict[str, str]:
     """Name the linear maps of a block by place and shape. home: the module of attention."""
     roles = {"down": down}
     key = shape(linears[down])[1]

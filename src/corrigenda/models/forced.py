@@ -108,7 +108,9 @@ class ForcedRun:
         self.initial, self.base = torch.cat(initial), torch.cat(base)
 
     def _run(self, keep: Tensor) -> Tensor:
-        return self.model.target_logits(self.model.force([self.rows[j].asked for j in keep.tolist()]))
+        return self.model.target_logits(
+            self.model.force([self.rows[j].asked for j in keep.tolist()])
+        )
 
     def lookups(self, keep: Tensor) -> Tensor:
         """(k,) columns of the lookup tokens in a pass over the kept rows, padded on the right."""

@@ -4,8 +4,9 @@ C = E[k kᵀ] over the inputs k of one linear map, uncentred, at every attended 
 (ROME, Meng et al. 2022, 2202.05262, appendix E.1). The text is the user's own file, text sampled
 from the model itself, or Atlas's corpus. A masked model reads it as it was trained to, with 15% of
 its tokens hidden; of an encoder-decoder the encoder reads whole texts, and for sites in the decoder
-the first half of each text goes to the encoder and the second to the decoder. Results are cached by weights, site, corpus and token
-count; partial sums are kept while they grow, so an interrupted computation resumes.
+the first half of each text goes to the encoder and the second to the decoder. Results are cached by
+weights, site, corpus and token count; partial sums are kept while they grow, so an interrupted
+computation resumes.
 """
 
 from __future__ import annotations
@@ -192,7 +193,9 @@ def second_moments(
         written = [s for s in missing if s not in read]
         with model.live.suspended(), model.frozen():
             for part in filter(None, (read, written)):
-                found.update(_collect(model, part, corpus, tokens, batch_size, keys, progress, seed))
+                found.update(
+                    _collect(model, part, corpus, tokens, batch_size, keys, progress, seed)
+                )
         for site in missing:
             model.forget(keys[site])
     for site in sites:

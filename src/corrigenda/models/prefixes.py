@@ -7,10 +7,9 @@ do not continue text, so for them sentences of a corpus take their place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import random
 import re
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
