@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .errors import DeltaError, ModelError
 
-__all__ = ["CONTEXTS", "MARKS", "Context", "Dialogue", "Given", "Prefix", "Retrieval", "embedded"]
+__all__ = ["CONTEXTS", "MARKS", "Context", "Dialogue", "Given", "Prefix", "Retrieval"]
 
 
 class Given(NamedTuple):
@@ -107,15 +107,6 @@ def _words(text: str) -> set[str]:
 # -- what is near -----------------------------------------------------------------------------
 
 
-def embedded(model: Any, texts: Sequence[str], encoder: str = "") -> Tensor:
-    """(n, d) fp32 unit vectors of texts: the model's own states, or those of a sentence encoder."""
-    from .models.embed import embed, sentence_encoder
-
-    if not encoder:
-        return embed(model, texts)
-    return model.remembered(f"encoder/{encoder}", lambda: sentence_encoder(encoder))(texts)
-
-
 @dataclass(frozen=True, eq=False)
 class Retrieval:
     """Changes the input: the passages nearest to the prompt are put in front of it.
@@ -175,7 +166,7 @@ class Retrieval:
             return [Given(prompt) for prompt in prompts]
         found = []
         for prompt, row in zip(
-            prompts, self.scores(embedded(model, prompts, self.encoder)).tolist(), strict=True
+            prompts, self.scores(model.embed(prompts, self.encoder)).tolist(), strict=True
         ):
             best = sorted(range(len(row)), key=lambda j: (-row[j], -j))[: self.limit]
             near = [j for j in reversed(best) if self.least is None or row[j] >= self.least]
@@ -356,7 +347,7 @@ class Dialogue:
         return written[:kept], mark
 
     def _nearest(self, questions: Sequence[str], model: Any) -> list[str]:
-        queries = embedded(model, questions, self.encoder)
+        queries = model.embed(questions, self.encoder)
         scores = (queries @ self.keys.T).mul(1e4).round()
         newest = len(self.passages) - 1 - scores.flip(1).argmax(1)  # of equal ones
         return [self.passages[j] for j in newest.tolist()]

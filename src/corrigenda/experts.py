@@ -8,7 +8,7 @@ one linear map of the keys one after the other,
 
 so an editor that changes linear maps needs to know nothing about experts: where a token was not
 sent, its key is zero. Routing is taken as the router computes it. In transformers the maps are
-stored as one parameter `down_proj` (E, o, i).
+stored as one parameter (E, o, i).
 """
 
 from __future__ import annotations
@@ -19,28 +19,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_map", "entering", "fused", "keys", "laid_out", "matrix", "used"]
+__all__ = ["as_map", "entering", "fused", "keys", "laid_out", "matrix", "stacks", "used"]
 
-DOWN, GATE_UP = "down_proj", "gate_up_proj"
+
+def stacks(module: nn.Module) -> tuple[str, str] | None:
+    """Names of the two stacked parameters of experts with gated MLPs and no biases: the maps down
+    (E, o, i) and those of gate and key together (E, 2i, o). None for any other module."""
+    if getattr(module, "is_transposed", False) or getattr(module, "has_bias", False):
+        return None
+    own = {n: p for n, p in module.named_parameters(recurse=False) if p.is_floating_point()}
+    if len(own) != 2 or any(p.ndim != 3 for p in own.values()):
+        return None
+    for down, up in (tuple(own), tuple(own)[::-1]):
+        e, o, i = own[down].shape
+        if tuple(own[up].shape) == (e, 2 * i, o):
+            return down, up
+    return None
 
 
 def fused(module: nn.Module) -> bool:
-    """Whether these are experts with gated MLPs whose weights are stacked, without biases."""
-    down, gate_up = (getattr(module, name, None) for name in (DOWN, GATE_UP))
-    return (
-        isinstance(down, nn.Parameter)
-        and isinstance(gate_up, nn.Parameter)
-        and down.ndim == gate_up.ndim == 3
-        and down.is_floating_point()
-        and tuple(gate_up.shape) == (down.shape[0], 2 * down.shape[2], down.shape[1])
-        and not getattr(module, "is_transposed", False)
-        and not getattr(module, "has_bias", False)
-    )
+    """Whether this is a stack of experts that is read as one linear map."""
+    return stacks(module) is not None
 
 
 def matrix(module: Any) -> Tensor:
     """[W_1 ... W_E], (o, E·i): a copy."""
-    return as_map(module.get_parameter(DOWN))
+    return as_map(_stacked(module)[0])
 
 
 def as_map(stack: Tensor) -> Tensor:
@@ -63,8 +67,8 @@ def keys(module: Any, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     hidden (n, d), index and weight (n, k): the experts of each token; differentiable in `hidden`
     and `weight`.
     """
-    gate_up = module.get_parameter(GATE_UP)
-    e, _, i = module.get_parameter(DOWN).shape
+    down, gate_up = _stacked(module)
+    e, _, i = down.shape
     found = hidden.new_zeros(len(hidden), e, i)
     for expert in index.unique().tolist():
         row, slot = (index == expert).nonzero(as_tuple=True)
@@ -72,6 +76,12 @@ def keys(module: Any, hidden: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         key = module.act_fn(gate) * up * weight[row, slot, None]
         found = found.index_put((row, torch.full_like(row, expert)), key.to(found.dtype))
     return found.flatten(1)
+
+
+def _stacked(module: nn.Module) -> tuple[Tensor, Tensor]:
+    names = stacks(module)
+    assert names is not None
+    return module.get_parameter(names[0]), module.get_parameter(names[1])
 
 
 def entering(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

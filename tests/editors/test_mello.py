@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from corrigenda import context
 from corrigenda.context import MARKS, Dialogue
 from corrigenda.delta import Delta
 from corrigenda.editors.mello import DEMONSTRATIONS, MeLLo, rendered
@@ -41,6 +40,10 @@ class Scripted:
             for p in prompts
         ]
 
+    def embed(self, texts: Sequence[str], encoder: str = "") -> torch.Tensor:
+        """Embeddings that know two words."""
+        return torch.tensor([[float("Eiffel" in t), float("Eiffel" not in t)] for t in texts])
+
 
 SCRIPT = {
     MARKS["sub"]: " Where is the Eiffel Tower?\nTentative answer: Paris\nRetrieved fact: nothing",
@@ -51,23 +54,12 @@ SCRIPT = {
 }
 
 
-@pytest.fixture
-def by_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embeddings that know two words."""
-
-    def embedded(_model: Any, texts: Sequence[str], _encoder: str = "") -> torch.Tensor:
-        return torch.tensor([[float("Eiffel" in t), float("Eiffel" not in t)] for t in texts])
-
-    monkeypatch.setattr(context, "embedded", embedded)
-
-
 def dialogue(**more: Any) -> Dialogue:
     return Dialogue(
         **{"passages": FACTS, "keys": torch.eye(2), "head": "HEAD\n", "plain": "PLAIN\n", **more}
     )
 
 
-@pytest.mark.usefixtures("by_words")
 def test_subquestions_are_checked_against_the_nearest_facts() -> None:
     model = Scripted(SCRIPT)
     (given,) = dialogue().given([QUESTION], model)
@@ -82,7 +74,6 @@ def test_subquestions_are_checked_against_the_nearest_facts() -> None:
     )
 
 
-@pytest.mark.usefixtures("by_words")
 def test_there_are_so_many_hops_and_no_more() -> None:
     script = {
         MARKS["sub"]: " Where?\nRetrieved fact:",
@@ -94,7 +85,6 @@ def test_there_are_so_many_hops_and_no_more() -> None:
         assert given.text.endswith(f"\n{MARKS['final']}")
 
 
-@pytest.mark.usefixtures("by_words")
 def test_with_an_empty_memory_it_is_a_chain_of_thought() -> None:
     chain = (
         " Where is it?\nTentative answer: Paris\nSo the answer is: Paris\nFinal answer: France\n"
@@ -105,7 +95,6 @@ def test_with_an_empty_memory_it_is_a_chain_of_thought() -> None:
     assert given.text == model.asked[0] + chain.partition(" France")[0]
 
 
-@pytest.mark.usefixtures("by_words")
 def test_a_dialogue_that_loses_its_form_or_its_room_is_asked_for_its_answer() -> None:
     (lost,) = dialogue().given([QUESTION], Scripted({MARKS["sub"]: " Hm.\n\nQuestion: Why"}))
     assert lost.text == f"HEAD\nQuestion: {QUESTION}\nSubquestion: Hm.\n{MARKS['final']}"
@@ -117,7 +106,6 @@ def test_a_dialogue_that_loses_its_form_or_its_room_is_asked_for_its_answer() ->
     assert len(rambling.asked) == 3
 
 
-@pytest.mark.usefixtures("by_words")
 def test_each_prompt_has_a_dialogue_of_its_own() -> None:
     prompts = [QUESTION, "Who makes Windows?", QUESTION]
     together = dialogue().given(prompts, Scripted(SCRIPT))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from corrigenda.context import Retrieval, embedded
+from corrigenda.context import Retrieval
 from corrigenda.delta import Delta
 from corrigenda.edit import Rewrite
 from corrigenda.editors.rag_ike import RAGIKE
@@ -31,7 +31,7 @@ def test_the_nearest_facts_are_shown_the_nearest_last() -> None:
     delta = RAGIKE(limit=2)(model, EDITS)
     with delta.applied(model):
         text = model.live.wrap(CURIE.text)
-    cosines = embedded(model, [e.text for e in EDITS]) @ embedded(model, [CURIE.text])[0]
+    cosines = model.embed([e.text for e in EDITS]) @ model.embed([CURIE.text])[0]
     *_, second, nearest = cosines.argsort().tolist()
     assert nearest == 1
     shown = f"New Fact: {EDITS[second].statement}\nNew Fact: {CURIE.statement}\n"

@@ -114,9 +114,7 @@ def test_training_parts_the_scopes(tmp_path: Path) -> None:
 
 
 def _of(model: object, prompt: str) -> torch.Tensor:
-    from corrigenda.context import embedded
-
-    return embedded(model, [prompt])
+    return model.embed([prompt])
 
 
 def test_an_interrupted_training_ends_alike(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from corrigenda.acting import Affine
 from corrigenda.delta import Delta
 from corrigenda.edit import Contrast
 from corrigenda.editor import margins
@@ -16,6 +17,7 @@ from corrigenda.editors.actadd import ActAdd
 from corrigenda.editors.caa import CAA
 from corrigenda.editors.repe import RepE, reading
 from corrigenda.errors import EditError, InputError
+from corrigenda.models.asked import Asked
 
 from ..models.tiny import model_of
 from .finetuning import EDITS
@@ -31,8 +33,9 @@ PROMPTS = ["The Colosseum is located in", "Question: Where is it?"]
 KINDS = ["gpt2", "gptj", "llama", "t5", "bart", "bert", "roberta"]
 
 
-def only(delta):
+def only(delta: Delta) -> tuple[str, Affine]:
     ((name, change),) = delta.changes.items()
+    assert isinstance(change, Affine)
     return name.removesuffix("@output"), change
 
 
@@ -160,23 +163,24 @@ def test_actadd_adds_the_difference_at_the_first_tokens(family):
     with Delta({f"{path}@output": change}).applied(model):
         moved = states(model, rows[:1], [path], every)[path].x
     reach = min(n, len(alone))
-    torch.testing.assert_close(moved[:reach] - alone[:reach], change.b[:reach], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        moved[:reach] - alone[:reach], change.b[:reach], atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(moved[reach:], alone[reach:])
 
 
 def test_actadd_pads_the_shorter_text_with_spaces():
     model = model_of("gpt2")
     pair = Contrast("Rome", "Rome in Italy")
-    padding = len(model.ids(pair.negative)) - len(model.ids(pair.positive))
-    _, padded = only(ActAdd(layers=(0,), coefficient=1.0)(model, [pair]))
-    spaced = Contrast("Rome" + " " * padding, pair.negative)
-    if len(model.ids(spaced.positive)) == len(model.ids(pair.negative)):
-        _, written = only(ActAdd(layers=(0,), coefficient=1.0)(model, [spaced]))
-        torch.testing.assert_close(padded.b, written.b)
-    assert torch.equal(padded.b[: len(model.ids("Rome"))].any(1), torch.tensor([False])) or (
-        not padded.b[0].any()
-    ), "equal beginnings have no difference"
-    assert padded.b[-1].any()
+    short, long = (model.ids(text) for text in (pair.positive, pair.negative))
+    _, change = only(ActAdd(layers=(0,), coefficient=1.0)(model, [pair]))
+    path = model.path_of(model.block(0))
+    space = model.ids(" ")
+    rows = [(*short, *space * (len(long) - len(short))), tuple(long)]
+    x = [states(model, [Asked(r, (0,), ())], [path], every)[path].x for r in rows]
+    torch.testing.assert_close(change.b, x[0] - x[1], atol=1e-5, rtol=1e-5)
+    assert not change.b[: len(short)].any(), "equal beginnings have no difference"
+    assert change.b[len(short) :].any(1).all()
 
 
 def test_several_pairs_add_up():
@@ -222,7 +226,9 @@ def test_reading_is_the_dot_product_and_control_moves_it():
     before = reading(model, PROMPTS, directions)[1]
     path = model.path_of(model.block(1))
     x = [states(model, [r], [path], every)[path].x[-1] for r in opened(model, PROMPTS)]
-    torch.testing.assert_close(before, torch.stack(x).double() @ directions[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        before, torch.stack(x).double() @ directions[1], atol=1e-4, rtol=1e-4
+    )
     delta = editor(model, PAIRS)
     typical = delta.provenance.diagnostics["typical length of states"][1]
     with delta.applied(model):

@@ -11,9 +11,9 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     GPT2Config,
+    GptOssConfig,
     GraniteConfig,
     MambaConfig,
-    MixtralConfig,
     OlmoConfig,
     Qwen2MoeConfig,
 )
@@ -91,7 +91,12 @@ def test_a_shared_expert_is_not_taken_for_the_mlp() -> None:
     ("config", "reason"),
     [
         (MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1), "attention"),
-        (MixtralConfig(**SMALL, num_local_experts=2, num_key_value_heads=2), "mixture of experts"),
+        (
+            GptOssConfig(
+                **SMALL, num_local_experts=2, num_experts_per_tok=1, num_key_value_heads=2
+            ),
+            "mixture of experts",
+        ),
     ],
 )
 def test_what_cannot_be_proposed_is_named(config: object, reason: str) -> None:

@@ -104,7 +104,10 @@ def _wrong(row: Layout) -> list[Layout]:
         replace(row, parallel=not row.parallel),
         replace(row, mlp=row.attention),
         replace(row, linears={**row.linears, "down": row.linears["o"]}),
-        replace(row, linears={**row.linears, "down": others.get("up") or others["gate_up"]}),
+        replace(
+            row,
+            linears={**row.linears, "down": others.get("up", others.get("gate_up", others["o"]))},
+        ),
         replace(row, linears=others),
         replace(row, blocks=row.blocks + "s"),
     ]

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from ..context import embedded
 from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import EditError
@@ -59,9 +58,7 @@ class RetrievalEditor(Editor):
 
     def keys(self, model: TextModel, edits: Sequence[Rewrite]) -> Tensor:
         """(n, d) the embeddings under which edits are filed."""
-        return embedded(
-            model, [e.text if e.text.strip() else e.statement for e in edits], self.encoder
-        )
+        return model.embed([e.text if e.text.strip() else e.statement for e in edits], self.encoder)
 
     def told(self, edits: Sequence[Rewrite]) -> tuple[str, ...]:
         """Every fact as it is told. Raises `EditError` for a `fact` without its `{}`."""

@@ -21,7 +21,7 @@ from ..editor import Editor, Solution
 from ..models.asked import Asked
 from ..models.text import TextModel
 from ..models.tokens import pieces, separator
-from ._states import states
+from ._states import states, writes
 
 __all__ = ["DirectionEditor", "SteeringEditor", "added", "answering", "sides"]
 
@@ -104,30 +104,38 @@ def sides(
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Layer -> states (n, d) of the positive sides and of the negative ones, at the last token of
     each: the answer letter, where answers are letters."""
-    paths = {layer: model.path_of(model.block(layer)) for layer in layers}
-    rows = [_written(model, e.prompt, e.positive) for e in edits]
-    rows += [_written(model, e.prompt, e.negative) for e in edits]
-    found = states(model, rows, list(paths.values()), _read)
-    n = len(edits)
-    return {layer: (found[path].x[:n], found[path].x[n:]) for layer, path in paths.items()}
+    n, found = len(edits), {}
+    for apart in (False, True):
+        paths = {j: model.path_of(model.block(j)) for j in layers}
+        mine = {j: path for j, path in paths.items() if writes(model, path) == apart}
+        if not mine:
+            continue
+        asked = _written if apart else _told
+        pairs = [asked(model, e.prompt, e.positive) for e in edits]
+        pairs += [asked(model, e.prompt, e.negative) for e in edits]
+        ends = dict(pairs)
+        rows = [row for row, _ in pairs]
+        read = states(model, rows, list(mine.values()), lambda row, _, at=ends: (at[row],))
+        found |= {j: (read[path].x[:n], read[path].x[n:]) for j, path in mine.items()}
+    return {j: found[j] for j in layers}
 
 
-def _written(model: TextModel, prompt: str, text: str) -> Asked:
-    """A prompt with its answer written out; an encoder-decoder reads it so, and writes the answer.
-    `reads` is the answer's last token; an encoder's is `end`."""
+def _told(model: TextModel, prompt: str, text: str) -> tuple[Asked, int]:
+    """A prompt with its answer as one text, and the answer's last token in it."""
     prompt = prompt.rstrip(" ")
     cut = pieces(model.tokenizer, prompt, text)
-    ids = tuple(model.ids(prompt + (separator(prompt, text) if prompt else "") + text.strip()))
-    last = len(cut.ids) - 1
-    if model.kind != "encoder-decoder":
-        return Asked(ids, (last,), (), max(cut.start - 1, 0))
-    answer = model.asked(prompt, text)
-    written = (*answer.decoder, answer.wanted[-1])
-    return Asked(ids, (len(written) - 1,), (), last, written)
+    joined = prompt + (separator(prompt, text) if prompt else "") + text.strip()
+    decoder = model.opening(joined).decoder
+    row = Asked(tuple(model.ids(joined)), (0,), (), max(cut.start - 1, 0), decoder)
+    return row, len(cut.ids) - 1
 
 
-def _read(row: Asked, writes: bool) -> Sequence[int]:
-    return (row.end or 0,) if row.decoder and not writes else row.reads
+def _written(model: TextModel, prompt: str, text: str) -> tuple[Asked, int]:
+    """A prompt that the encoder reads and an answer that the decoder has written out, and the
+    answer's last token in the decoder."""
+    row = model.asked(prompt, text)
+    whole = (*row.decoder, row.wanted[-1])
+    return replace(row, decoder=whole), len(whole) - 1
 
 
 def _typical(positive: Tensor, negative: Tensor) -> float:

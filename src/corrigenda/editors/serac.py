@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..context import Retrieval, embedded
+from ..context import Retrieval
 from ..delta import Delta
 from ..edit import Rewrite
 from ..editor import Solution
@@ -148,7 +148,7 @@ class SERAC(RetrievalEditor, HypernetworkEditor):
         edits = [lesson.edit for lesson in lessons]
         wordings = [draw.choice(x.wordings) if x.wordings else x.edit.text for x in lessons]
         away = [draw.choice(x.unrelated)[0] for x in lessons]
-        rows = embedded(model, [*(e.text for e in edits), *wordings, *away], self.encoder)
+        rows = model.embed([*(e.text for e in edits), *wordings, *away], self.encoder)
         keys, inside, outside = rows.split(len(lessons))
         loss = scope = scope_loss(network.metric, keys, inside, outside)
         nll = torch.zeros(())

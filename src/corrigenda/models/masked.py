@@ -111,10 +111,9 @@ class Masked(TextModel):
             for at in range(0, len(rows), batch_size):
                 for j, found in enumerate(self._filled(rows[at : at + batch_size]), start=at):
                     best[j] = max(best[j], found)
-        answers = {
-            one: self.tokenizer.decode(ids, skip_special_tokens=True)
-            for one, (_, ids) in zip(once, best, strict=False)
-        }
+        filled = [list(ids) for _, ids in best[: len(once)]]
+        texts = self.tokenizer.batch_decode(filled, skip_special_tokens=True)
+        answers = dict(zip(once, texts, strict=True))
         return [answers[one] for one in asked]
 
     def _filled(self, rows: Sequence[Asked]) -> list[tuple[float, tuple[int, ...]]]:

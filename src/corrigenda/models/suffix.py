@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from .hooks import captured, replaced_forward, replaced_input, replaced_output, selected_input
@@ -89,6 +89,13 @@ class SuffixRun:
 
     # -- once ---------------------------------------------------------------------------------
 
+    @property
+    def _entry(self) -> nn.Module:
+        """What receives the hidden states that enter the upper layers."""
+        if self._first < self.model.n_layers:
+            return self.model.blocks[self._first]
+        return self.model.final_norm or self.model.head
+
     @torch.no_grad()
     def _prefill(self, batch_size: int) -> None:
         model = self.model
@@ -140,11 +147,7 @@ class SuffixRun:
         positions = (mask.cumsum(1) - 1).clamp_min(0)
         batch = Batch(ids.to(device), mask.to(device), positions.to(device), torch.zeros(len(rows)))
         cache = DynamicCache()
-        entry = (
-            (model.blocks[self._first], "input")
-            if self._first < model.n_layers
-            else (model.final_norm, "input")
-        )
+        entry = (self._entry, "input")
         value = (
             model.mlp(self.layer) if self._site == "mlp" else model.block(self.layer),
             "output",
@@ -197,8 +200,7 @@ class SuffixRun:
                 hidden = _added(hidden, delta)
             for block in model.blocks[: self._first]:
                 enter(replaced_forward(block, self._skip))
-            entry = model.blocks[self._first] if self._first < model.n_layers else model.final_norm
-            enter(replaced_input(entry, lambda: hidden))
+            enter(replaced_input(self._entry, lambda: hidden))
             enter(selected_input(model.head, row.to(model.device), column.to(model.device)))
             mask = self._mask[kept, : self._left + right]
             batch = Batch(self._ids[kept, :right], mask, self._positions[kept, :right], kept)

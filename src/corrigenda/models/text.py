@@ -24,7 +24,7 @@ from transformers.utils import logging as hf_logging
 
 from ..edit import Rewrite
 from ..errors import EditError, InputError, ModelError
-from ..experts import DOWN, fused
+from ..experts import stacks
 from ..live import Live, tensor_hash
 from ..model import Site
 from ..numerics.gradients import nll_at
@@ -202,8 +202,8 @@ class TextModel:
             )
         path = f"{row.blocks}.{index}.{row.linears[role]}"
         module = self._module.get_submodule(path)
-        if fused(module):
-            return Site(path, layer, weight=DOWN)
+        if names := stacks(module):
+            return Site(path, layer, weight=names[0])
         return Site(path, layer, transposed(module))
 
     def linear(self, site: Site) -> nn.Module:
@@ -217,6 +217,15 @@ class TextModel:
     def is_atlas(self) -> bool:
         """Whether this is a model of the embedded world, whose text and facts are at hand."""
         return self.id.startswith("atlas")
+
+    def embed(self, texts: Sequence[str], encoder: str = "") -> Tensor:
+        """(n, d) fp32 unit vectors of texts: the pristine model's own states, or those of a
+        sentence encoder by its hub id. Raises `ModelError` where that library is missing."""
+        from .embed import embed, sentence_encoder  # imports this file
+
+        if not encoder:
+            return embed(self, texts)
+        return self.remembered(f"encoder/{encoder}", lambda: sentence_encoder(encoder))(texts)
 
     # -- identity -----------------------------------------------------------------------------
 
