@@ -145,8 +145,13 @@ META_LEARNED: dict[str, dict[str, dict[str, Any]]] = {
     "atlas": {
         "malmen": {**_FACTORS, "lessons": 16},
         "mend": {**_FACTORS, "lessons": 8},
-        "rledit": {**_FACTORS, "blocks": 2, "lessons": 24, "length": 4, "window": 3, "steps": 300},
-        "ke": {**_SMALL, "rate": 1e-3, "lessons": 8, "width": 64, "hidden": 32, "scale": 10.0},
+        "rledit": {
+            **_FACTORS, "blocks": 2, "lessons": 16, "length": 4, "window": 2, "steps": 300,
+        },
+        "ke": {
+            **_SMALL, "rate": 3e-3, "steps": 500, "lessons": 8, "locality": 1.0, "scale": 30.0,
+            "width": 64, "hidden": 32, "margin": (0.3, 0.1), "ascent": 0.02,
+        },
     },
 }
 
