@@ -56,7 +56,7 @@ class UnstructuredEditor(Editor):
     tolerance     a search ends when its loss is below this.
     fit_steps     steps of Adam on the block's parameters, per batch of edits.
     fit_lr        their learning rate.
-    fit_tolerance the fit ends when its loss is below this.
+    fit_tolerance  the fit ends when its loss is below this.
     texts         ordinary texts on which the block's outputs are kept.
     statistics    where they come from: auto, atlas, samples, or a file.
     batch_size    edits per step.

@@ -224,6 +224,8 @@ def source_of_layers(editor: Editor, model: TextModel) -> str:
     editor = getattr(editor, "inner", editor)  # a wrapper edits where its inner editor does
     if getattr(editor, "layers", None) is not None:
         return "given"
+    if "training" in editor.needs:
+        return "as its network was trained"
     if "layers" in _preset(editor, model):
         return "preset for {} with {} layers".format(*_key(model))
     return f"proposed from the depth of {model.n_layers} layers; check them on a few edits"
