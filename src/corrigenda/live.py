@@ -5,6 +5,10 @@ entries. For each touched parameter one pristine copy W0 is kept, and the parame
 W0 + sum of the active changes, summed in the order of application. So any delta can be removed,
 in any order, and the rest is exactly what it would be if that delta had never been there.
 
+Weights that cannot be written, quantised or away, stand still: the sum of their changes Δ acts beside
+them, through a hook that adds `x Δᵀ` to what the map returns. With `side_path` so do those of all
+linear maps, and nothing of a small change is lost to rounding. See `storage.py`.
+
 Changes that act on activations are hooks, placed anew whenever the set of active deltas changes:
 in order of application, those that can be added as one. Changes of the prompt are asked through
 `given`. Removing a delta removes its hooks; no trace is left.
@@ -15,7 +19,6 @@ copy, kept under its first name, and a change under any of its names is a change
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,21 +28,14 @@ from torch import Tensor, nn
 
 from .acting import Memory, Pass, first, with_first
 from .context import Given
-from .errors import DeltaError, UnstableEditError, WrongBaseError
+from .errors import DeltaError, ModelError, UnstableEditError, WrongBaseError
 from .experts import entering
+from .storage import away, dequantized, maps, packed, packed_hash, sizes, stored, tensor_hash
 
 if TYPE_CHECKING:
-    from .delta import Delta
+    from .delta import Delta, Dense, LowRank
 
 __all__ = ["Live", "tensor_hash"]
-
-
-def tensor_hash(tensor: Tensor) -> str:
-    """sha256 over dtype, shape and bytes."""
-    flat = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{flat.dtype} {tuple(flat.shape)}".encode())
-    digest.update(flat.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class Live:
@@ -56,6 +52,7 @@ class Live:
         self._hooks: list[Any] = []
         self._passes: dict[str, Pass] = {}
         self._ends: Tensor | None = None
+        self._side_path = self._merges = False
 
     @property
     def deltas(self) -> tuple[Delta, ...]:
@@ -68,9 +65,16 @@ class Live:
         return frozenset(self._originals)
 
     def parameter(self, name: str) -> nn.Parameter:
-        """Look a parameter up by name. Raises `WrongBaseError` if there is none."""
+        """Look a parameter up by name. Raises `WrongBaseError` if there is none.
+
+        Of a packed weight that is no parameter, the buffer.
+        """
         try:
             return self._module.get_parameter(name)
+        except AttributeError:
+            pass
+        try:
+            return self._module.get_buffer(name)  # type: ignore[return-value]
         except AttributeError:
             raise WrongBaseError(
                 f"The model has no parameter {name}: the delta was made for another architecture."
@@ -78,11 +82,13 @@ class Live:
 
     def names(self, name: str) -> tuple[str, ...]:
         """All names of a parameter, the first one leading; several where it is tied."""
+        if self._packed(name):
+            return (name,)
         parameter = self.parameter(name)
         known = self._names.get(name, ())
         if not known or any(self.parameter(n) is not parameter for n in known):
             named = self._module.named_parameters(remove_duplicate=False)
-            known = tuple(n for n, p in named if p is parameter)
+            known = tuple(n for n, p in named if p is parameter) or (name,)
             self._names[name] = known
         return known
 
@@ -91,24 +97,32 @@ class Live:
         return self.names(name)[0]
 
     def pristine(self, name: str) -> Tensor:
-        """The original value of a parameter, whatever is applied now."""
+        """The original value of a parameter, whatever is applied now; of a packed weight (o, i) in
+        floating point. Raises `ModelError` for one that cannot be read so."""
         kept = self._originals.get(self.first_name(name))
-        return self.parameter(name).data if kept is None else kept
+        if kept is not None:
+            return kept
+        if self._packed(name):
+            return dequantized(self._owner_of(name)[0])
+        return stored(*self._owner_of(name))
 
     def pristine_hash(self, name: str) -> str:
-        """sha256 of the original value of a parameter."""
+        """sha256 of the original value of a parameter, as it is stored."""
+        if self._packed(name):
+            return packed_hash(self._owner_of(name)[0])
         name = self.first_name(name)
         if name in self._originals:
             if name not in self._hashes:
                 self._hashes[name] = tensor_hash(self._originals[name])
             return self._hashes[name]
-        return tensor_hash(self.parameter(name).data)
+        return tensor_hash(self.pristine(name))
 
     @torch.no_grad()
     def value(self, name: str, deltas: Iterable[Delta]) -> Tensor:
         """What a parameter would be with exactly these deltas active, in this order.
 
-        W0 + sum of the changes, in fp32 (float64 for float64 parameters), rounded once.
+        W0 + sum of the changes, in fp32 (float64 for float64 parameters), rounded once; where they
+        act beside the parameter, not at all.
         """
         names, original = self.names(name), self.pristine(name)
         total: Tensor | None = None
@@ -119,7 +133,69 @@ class Live:
         if total is None:
             return original
         exact = torch.promote_types(original.dtype, torch.float32)
-        return (original.to(exact) + total).to(original.dtype)
+        new = original.to(exact) + total
+        return new if self.beside(name) else new.to(original.dtype)
+
+    # -- changes beside the weights -----------------------------------------------------------
+
+    @property
+    def side_path(self) -> bool:
+        """Whether changes of linear maps act beside their weights, in fp32, though these could be
+        written. Tied weights, embeddings and norms are written as always.
+
+        Raises `DeltaError` when set while deltas are active.
+        """
+        return self._side_path
+
+    @side_path.setter
+    def side_path(self, wanted: bool) -> None:
+        if self._active and wanted != self._side_path:
+            raise DeltaError(
+                "Deltas are active, and they would have to move. Remove them, set side_path, and "
+                "apply them again."
+            )
+        self._side_path = wanted
+
+    def beside(self, name: str) -> bool:
+        """Whether the changes of this parameter act beside it."""
+        if self._packed(name) or away(self.parameter(name)):
+            return True
+        return self._side_path and len(self.names(name)) == 1 and maps(*self._owner_of(name))
+
+    def change_beside(self, name: str) -> LowRank | Dense | None:
+        """The sum of the active changes of a parameter, where they act beside it."""
+        if not self.beside(name):
+            return None
+        total: LowRank | Dense | None = None
+        for change in (d.weights[name] for d in self._active.values() if name in d.weights):
+            total = change if total is None else total.plus(change)
+        return total
+
+    @contextmanager
+    def merging(self) -> Iterator[Any]:
+        """The pristine model inside the `with` block, where changes are written into the weights
+        whatever `side_path` says. Raises `DeltaError` there for weights that cannot be written."""
+        with self.suspended():
+            before = self._side_path, self._merges
+            self._side_path, self._merges = False, True
+            try:
+                yield self._owner
+            finally:
+                self.clear()
+                self._side_path, self._merges = before
+
+    def _owner_of(self, name: str) -> tuple[nn.Module, str]:
+        """The module that holds a tensor, and the tensor's name in it."""
+        path, _, leaf = name.rpartition(".")
+        return self._module.get_submodule(path), leaf
+
+    def _packed(self, name: str) -> bool:
+        """Whether the name is that of a quantised weight."""
+        try:
+            module, leaf = self._owner_of(name)
+        except AttributeError:
+            return False
+        return leaf == "weight" and packed(module)
 
     def check(self, delta: Delta) -> None:
         """Raises `WrongBaseError` if the pristine tensors are not those the delta was made for,
@@ -127,6 +203,7 @@ class Live:
         delta.check_finite()
         for name, change in delta.weights.items():
             self._check_shape(delta, name, change.shape)
+            self._check_path(name)
         for name in delta.acting:
             self._module_at(name)
         for name, wanted in delta.base.items():
@@ -139,7 +216,7 @@ class Live:
         `UnstableEditError` if it is not finite, or its sum with the weights overflows.
         """
         self.check(delta)
-        names = {self.first_name(name) for name in delta.weights}
+        names = self._written(delta)
         for name in names - self._originals.keys():
             self._originals[name] = self.parameter(name).data.clone()
         handle, self._next = self._next, self._next + 1
@@ -148,7 +225,7 @@ class Live:
             self._rewrite(names)
             for name in names:
                 self._check_overflow(name)
-            if delta.acting:
+            if self._hooks_of(delta):
                 self._rehook()
         except BaseException:
             del self._active[handle]
@@ -162,8 +239,8 @@ class Live:
         if handle not in self._active:
             raise DeltaError(f"No active delta has the handle {handle}; it was removed already.")
         delta = self._active.pop(handle)
-        self._rewrite({self.first_name(name) for name in delta.weights})
-        if delta.acting:
+        self._rewrite(self._written(delta))
+        if self._hooks_of(delta):
             self._rehook()
         return delta
 
@@ -247,7 +324,7 @@ class Live:
     @property
     def acts(self) -> bool:
         """Whether any active delta acts on activations."""
-        return bool(self._hooks)
+        return any(delta.acting for delta in self._active.values())
 
     @contextmanager
     def asking(self, ends: Tensor | None) -> Iterator[None]:
@@ -264,6 +341,13 @@ class Live:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        # First what belongs to the maps themselves: changes of activations see their sum.
+        named = dict.fromkeys(name for delta in self._active.values() for name in delta.weights)
+        for name in named:
+            if (change := self.change_beside(name)) is not None:
+                module, leaf = self._owner_of(name)
+                hook = module.register_forward_hook(_beside(change, leaf), with_kwargs=True)
+                self._hooks.append(hook)
         plan: dict[str, list[Any]] = {}
         for delta in self._active.values():
             for name, change in delta.acting.items():
@@ -290,6 +374,13 @@ class Live:
             for change in changes:
                 self._hook(name, _acts(change, self._pass(name)))
 
+    def _written(self, delta: Delta) -> set[str]:
+        """First names of the parameters that a delta is written into."""
+        return {self.first_name(name) for name in delta.weights if not self.beside(name)}
+
+    def _hooks_of(self, delta: Delta) -> bool:
+        return bool(delta.acting) or any(self.beside(name) for name in delta.weights)
+
     def _hook(self, at: str, hook: Any) -> None:
         self._hooks.append(self._module_at(at).register_forward_hook(hook, with_kwargs=True))
 
@@ -303,15 +394,37 @@ class Live:
     # -- checks -------------------------------------------------------------------------------
 
     def _check_shape(self, delta: Delta, name: str, shape: tuple[int, ...]) -> None:
-        stored = tuple(self.parameter(name).shape)
-        mathematical = stored[::-1] if name in delta.transposed else stored
-        if len(stored) == 3 and len(shape) == 2:  # a stack of experts, as one map
-            mathematical = (stored[1], stored[0] * stored[2])
+        found = sizes(self._owner_of(name)[0]) if self._packed(name) else None
+        kept = found or tuple(self.parameter(name).shape)
+        mathematical = kept[::-1] if name in delta.transposed else kept
+        if len(kept) == 3 and len(shape) == 2:  # a stack of experts, as one map
+            mathematical = (kept[1], kept[0] * kept[2])
         if mathematical != tuple(shape):
             raise WrongBaseError(
                 f"{name} has shape {mathematical}, but the delta changes {tuple(shape)}. "
                 "It was made for another model; load the model named in its provenance: "
                 f"{delta.provenance.model or 'unknown'}."
+            )
+
+    def _check_path(self, name: str) -> None:
+        """Whether there is a way for a change of this parameter to act."""
+        module, leaf = self._owner_of(name)
+        tensor = None if self._packed(name) else self.parameter(name)
+        if tensor is not None and tensor.is_floating_point() and not away(tensor):
+            return
+        how = "away (offloaded)" if away(tensor) else "quantised"
+        if self._merges:
+            raise DeltaError(
+                f"{name} is {how}, so no change can be merged into it. Keep the delta beside the "
+                "model, or merge it into the model as it is before: load that without a device "
+                "map or quantisation."
+            )
+        # A stack of experts forms its keys from its own weights, which would have to be here.
+        if not maps(module, leaf) or (away(tensor) and tensor is not None and tensor.ndim == 3):
+            raise ModelError(
+                f"{name} is {how} and cannot be written, and it is no weight or bias of a linear "
+                "map, whose change could act beside it. Change a linear map, or load the model "
+                "so that this parameter stays on a device (a device_map that says so)."
             )
 
     def _check_base(self, delta: Delta, name: str, wanted: str) -> None:
@@ -349,6 +462,26 @@ class Live:
             if not any(n in d.changes for d in self.deltas for n in self.names(name)):
                 del self._originals[name]
                 self._hashes.pop(name, None)
+
+
+def _beside(change: LowRank | Dense, leaf: str) -> Callable[..., Any]:
+    """Adds `x Δᵀ` to what a linear map returns, or the change of its bias; summed in fp32."""
+    factors = tuple(change.tensors().values())
+    there: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        exact = torch.promote_types(output.dtype, torch.float32)
+        place = output.device, exact
+        if place not in there:
+            there[place] = tuple(t.to(*place) for t in factors)
+        if leaf == "bias":
+            return (output.to(exact) + there[place][0]).to(output.dtype)
+        more = entering(module, args, kwargs).to(*place)
+        for factor in reversed(there[place]):  # x vᵀ uᵀ, or x dᵀ
+            more = more @ factor.T
+        return (output.to(exact) + more.view_as(output)).to(output.dtype)
+
+    return hook
 
 
 def _begins(now: Pass, ends: Callable[[], Tensor | None], reads: bool) -> Callable[..., None]:

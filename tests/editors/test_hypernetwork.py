@@ -404,3 +404,30 @@ def test_plain_edits_are_lessons_too():
     lessons = lessons_from(edits)
     assert all(lesson.unrelated and not lesson.wordings for lesson in lessons)
     assert all(e.text not in dict(x.unrelated) for e, x in zip(edits, lessons, strict=True))
+
+
+# -- what comes with the package --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_shipped_network_is_of_this_model_and_recipe(kind, atlas_model):
+    """The recorded settings are those that `corrigenda fit atlas` would train with today."""
+    kind().check(atlas_model, [EDITS[0]])
+    used = kind().resolved(atlas_model)
+    today = kind(trained="initial").resolved(atlas_model)
+    for name in used.__dataclass_fields__.keys() - {"trained"}:
+        assert getattr(used, name) == getattr(today, name), name
+    with pytest.raises(InputError, match="was trained with layers"):
+        kind(layers=(0,)).resolved(atlas_model)
+
+
+@pytest.mark.slow
+def test_the_shipped_networks_saw_no_evaluated_fact(atlas_model):
+    from corrigenda.atlas.lessons import lessons
+    from corrigenda.editors._fitting import digest, read_record
+
+    seen = lessons_from(lessons())
+    data = digest("\n".join(lesson.to_json() for lesson in seen).encode())
+    for kind in SMALL:
+        folder = kind()._folder(atlas_model)
+        assert folder is not None and read_record(folder).data == data
