@@ -170,7 +170,7 @@ class Ledger:
         """
         tensors, names = named_tensors(model.module)
         tensors.update({n: model.live.pristine(n) for n in model.live.touched})
-        hashes = {name: tensor_hash(tensor) for name, tensor in tensors.items()}
+        hashes = {name: model.live.stored_hash(name, t) for name, t in tensors.items()}
         hashes = {name: hashes[first] for name, first in names.items()}
         with self._journal.locked(self._wait):
             entries = self._journal.recover()
@@ -403,8 +403,10 @@ def _base(entries: Iterable[Entry]) -> Entry | None:
 
 def _after(model: Model, deltas: list[Delta], names: Iterable[str]) -> dict[str, str]:
     """Hashes of these parameters with exactly these deltas active."""
-    first = dict.fromkeys(model.live.first_name(name) for name in names)
-    return {name: tensor_hash(model.live.value(name, deltas)) for name in first}
+    live = model.live
+    first = dict.fromkeys(live.first_name(name) for name in names)
+    merged = (n for n in first if live.writable(n) is not None)
+    return {name: tensor_hash(live.value(name, deltas, merged=True)) for name in merged}
 
 
 def _compare(ours: Mapping[str, str], theirs: Mapping[str, str], what: str, model: str) -> None:
@@ -439,7 +441,7 @@ def write_merged(model: Model, deltas: list[Delta], directory: Path) -> Path:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise LedgerError(f"{directory} is not empty. Name a new directory for the checkpoint.")
     with ExitStack() as stack:
-        stack.enter_context(model.live.suspended())
+        stack.enter_context(model.live.merging())
         for delta in deltas:
             stack.enter_context(model.live.pushed(delta))
         part = stack.enter_context(new_directory(directory))

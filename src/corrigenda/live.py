@@ -99,12 +99,16 @@ class Live:
     def pristine(self, name: str) -> Tensor:
         """The original value of a parameter, whatever is applied now; of a packed weight (o, i) in
         floating point. Raises `ModelError` for one that cannot be read so."""
-        kept = self._originals.get(self.first_name(name))
-        if kept is not None:
-            return kept
         if self._packed(name):
             return dequantized(self._owner_of(name)[0])
-        return stored(*self._owner_of(name))
+        kept = self._originals.get(self.first_name(name))
+        return stored(*self._owner_of(name)) if kept is None else kept
+
+    def writable(self, name: str) -> Tensor | None:
+        """`pristine`, if it is a tensor that changes can be written into, and None if not."""
+        if self._packed(name) or away(self.parameter(name)):
+            return None
+        return self.pristine(name)
 
     def pristine_hash(self, name: str) -> str:
         """sha256 of the original value of a parameter, as it is stored."""
@@ -117,12 +121,19 @@ class Live:
             return self._hashes[name]
         return tensor_hash(self.pristine(name))
 
+    def stored_hash(self, name: str, tensor: Tensor) -> str:
+        """sha256 of an entry of the module's state dict, as `pristine_hash` gives it for those that
+        have parameters; of a weight that is packed or away not that of the entry itself."""
+        if self._packed(name) or away(tensor):
+            return self.pristine_hash(name)
+        return tensor_hash(tensor)
+
     @torch.no_grad()
-    def value(self, name: str, deltas: Iterable[Delta]) -> Tensor:
+    def value(self, name: str, deltas: Iterable[Delta], *, merged: bool = False) -> Tensor:
         """What a parameter would be with exactly these deltas active, in this order.
 
         W0 + sum of the changes, in fp32 (float64 for float64 parameters), rounded once; where they
-        act beside the parameter, not at all.
+        act beside the parameter, not at all, unless it is asked what it would be with them merged.
         """
         names, original = self.names(name), self.pristine(name)
         total: Tensor | None = None
@@ -134,7 +145,7 @@ class Live:
             return original
         exact = torch.promote_types(original.dtype, torch.float32)
         new = original.to(exact) + total
-        return new if self.beside(name) else new.to(original.dtype)
+        return new if self.beside(name) and not merged else new.to(original.dtype)
 
     # -- changes beside the weights -----------------------------------------------------------
 

@@ -37,7 +37,11 @@ __all__ = [
 
 
 def tensor_hash(tensor: Tensor) -> str:
-    """sha256 over dtype, shape and bytes."""
+    """sha256 over dtype, shape and bytes; of a tensor that is made of others, over those."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+        parts = "".join(f"{name} {tensor_hash(getattr(tensor, name))}\n" for name in names)
+        return hashlib.sha256(parts.encode()).hexdigest()
     flat = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{flat.dtype} {tuple(flat.shape)}".encode())
     digest.update(flat.flatten().view(torch.uint8).numpy().data)
@@ -138,7 +142,7 @@ def dequantized(module: Any) -> Tensor:
     `ModelError` where none of them knows.
     """
     with present(module):
-        weight = getattr(module, "weight", None)
+        weight: Any = getattr(module, "weight", None)
         found: Any = None
         if callable(getattr(module, "dequantize", None)):
             found = module.dequantize()
@@ -148,7 +152,8 @@ def dequantized(module: Any) -> Tensor:
             elif hasattr(weight, "quant_state") or hasattr(weight, "SCB"):
                 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
-                found = dequantize_bnb_weight(weight, getattr(module, "state", None))
+                state = getattr(module, "state", None)
+                found = dequantize_bnb_weight(weight, state)  # type: ignore[arg-type]
     if not isinstance(found, Tensor) or tuple(found.shape) != sizes(module):
         raise ModelError(
             f"The layer is a {type(module).__name__}, whose quantised weight cannot be read as a "

@@ -252,7 +252,8 @@ def dense_changes(
 
     Weights' changes have the mathematical shape (o, i). The weight in use is W + Δ rounded to
     the model's dtype, which is what applying the change writes, so a change that is lost in
-    rounding does not seem to work while it is trained.
+    rounding does not seem to work while it is trained. Where applying it would leave the weight and
+    act beside it, so does the change that is trained.
     """
     changes: dict[str, Tensor] = {}
     with ExitStack() as stack:
@@ -260,18 +261,23 @@ def dense_changes(
             linear = model.linear(site)
             weight, offset = matrix(linear).detach(), bias_of(linear)
             changes[site.parameter] = d = zero_change(weight)
+            aside = model.live.beside(site.parameter)
             e = None
             if bias and offset is not None:
                 changes[f"{site.module}.bias"] = e = zero_change(offset)
 
             def output(
                 x: Tensor,
-                _own: Tensor,
+                own: Tensor,
+                aside: bool = aside,
                 weight: Tensor = weight,
                 offset: Tensor | None = offset,
                 d: Tensor = d,
                 e: Tensor | None = e,
             ) -> Tensor:
+                if aside:
+                    more = functional.linear(x.to(d), d, e)
+                    return (own.to(d) + more.view_as(own)).to(own.dtype)
                 if offset is not None and e is not None:
                     offset = summed(offset, e)
                 return functional.linear(x, summed(weight, d), offset)

@@ -118,7 +118,8 @@ class FilterEditor(WrappedEditor):
 
 
 def _place(model: TextModel, name: str, transposed: bool, earlier: LowRank | Dense | None) -> Place:
-    now, pristine = model.live.parameter(name).data, model.live.pristine(name)
+    live = model.live
+    now, pristine = live.value(name, live.deltas), live.pristine(name)
     if transposed:
         now, pristine = now.T, pristine.T
     now, pristine = as_map(now), as_map(pristine)

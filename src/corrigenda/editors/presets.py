@@ -206,17 +206,40 @@ def proposed_layers(model: TextModel, several: bool) -> tuple[int, ...]:
 
 
 def _key(model: TextModel) -> tuple[str, int]:
-    return "atlas" if model.is_atlas else model.layout.model_type, model.n_layers
+    return model.id if model.is_atlas else model.layout.model_type, model.n_layers
 
 
 def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
     key = _key(model)
+    own: dict[str, Any] = {}
+    if model.is_atlas and key != _ATLAS:
+        own = {name: _alike(model, name, value) for name, value in _of(editor, _ATLAS).items()}
+    return {**own, **_of(editor, key)}
+
+
+def _of(editor: Editor, key: tuple[str, int]) -> dict[str, Any]:
+    """What the tables hold for an editor; a likeness (MEMIT for PMET) where they hold nothing."""
     return {
         **PRESETS.get(key, {}).get(_LIKE.get(editor.name, ""), {}),
         **PRESETS.get(key, {}).get(editor.name, {}),
         **FINE_TUNING.get(key, {}).get(editor.name, {}),
-        **META_LEARNED.get(key[0], {}).get(editor.name, {}),
+        **(META_LEARNED.get(key[0], {}).get(editor.name, {})),
     }
+
+
+_ATLAS = ("atlas", 6)
+
+
+def _alike(model: TextModel, name: str, value: Any) -> Any:
+    """A value for Atlas on another model of its world: layers at the same share of the depth; one
+    of them where a norm after the MLP lets a change not be spread."""
+    share = (model.n_layers - 1) / (_ATLAS[1] - 1)
+    if name == "key_layer":
+        return min(round(value * share), len(model.prompt_layers) - 1)
+    if name != "layers":
+        return value
+    layers = tuple(dict.fromkeys(round(layer * share) for layer in value))
+    return layers[-1:] if model.layout.post_norm is not None else layers
 
 
 def source_of_layers(editor: Editor, model: TextModel) -> str:

@@ -352,7 +352,8 @@ def _state(model: TextModel, layer: int, kind: Kind) -> nn.Module:
 
 
 def _embedding(model: TextModel) -> nn.Module:
-    return model.module.get_submodule(model.layout.embedding)
+    """The token embedding of the stack that reads the prompt."""
+    return model.module.get_submodule(model.row(0)[0].embedding)
 
 
 def _embedded(model: TextModel, ids: Sequence[int]) -> Tensor:

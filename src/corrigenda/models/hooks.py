@@ -100,7 +100,8 @@ def selected_input(module: nn.Module, rows: Tensor, columns: Tensor) -> Iterator
     """
 
     def hook(_m: nn.Module, args: Any) -> Any:
-        return (args[0][rows, columns].unsqueeze(0), *args[1:])
+        there = args[0].device  # of several that a model may be spread over
+        return (args[0][rows.to(there), columns.to(there)].unsqueeze(0), *args[1:])
 
     handle = module.register_forward_pre_hook(hook)
     try:
@@ -112,11 +113,15 @@ def selected_input(module: nn.Module, rows: Tensor, columns: Tensor) -> Iterator
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """The module computes `forward` instead of its own. Restored afterwards."""
+    before = vars(module).get("forward")  # accelerate puts its own there
     module.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del module.forward  # the class's own method shows again
+        if before is None:
+            del module.forward  # the class's own method shows again
+        else:
+            module.forward = before
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -55,6 +56,8 @@ def load(
     dtype: str | torch.dtype | None = None,
     layout: Layout | None = None,
     revision: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    side_path: bool = False,
 ) -> TextModel:
     """Load a language model (causal, encoder-decoder or masked) with its tokenizer, ready to edit.
 
@@ -69,17 +72,25 @@ def load(
     layout    where the parts of an architecture are that this package does not know. It is
               verified numerically before use.
     revision  a branch, tag or commit on the hub.
+    device_map
+              in place of `device`, how accelerate is to spread the model over several devices, the
+              memory of the machine and its disk: "auto", or {module: device}. Weights that do not
+              stay on a device are edited beside the model; see docs/large-models.md.
+    side_path keep the changes of linear maps beside their weights, in fp32, so that nothing of
+              them is lost to the model's dtype. Quantised weights are always edited so.
 
     The tokenizer gets its end-of-text token for padding if it has no padding token; embeddings
     are never resized.
 
     Raises `ModelError` for what is no usable language model, `UnknownLayoutError` with a
     proposed layout for an unknown architecture, `UnknownNameError` for a misspelt name,
-    `InputError` for an unknown device or dtype, and `OfflineError` if the model is not cached and
-    cannot be downloaded.
+    `InputError` for an unknown device or dtype, or for both a device and a device map, and
+    `OfflineError` if the model is not cached and cannot be downloaded.
     """
     wanted_dtype = _dtype(dtype)
     wanted_device = _device(device)
+    if device_map is not None:
+        _check_map(device_map, device, name)
     if layout is not None and not isinstance(layout, Layout):
         raise InputError(f"layout is a {type(layout).__name__}; give a corrigenda.models.Layout.")
     if isinstance(name, tuple):
@@ -87,7 +98,8 @@ def load(
             raise InputError("A revision belongs to a hub id; (module, tokenizer) has none.")
         module, tokenizer, id = _given(name)
         if device is not None or wanted_dtype is not None:
-            module = _moved(module, wanted_device if device is not None else None, wanted_dtype)
+            _check_movable(module, id)
+            module = _moved(module, wanted_device, wanted_dtype)
     elif isinstance(name, str | os.PathLike):
         source, id = _locate(name)
         packaged = isinstance(name, str) and name in _PACKAGED
@@ -100,8 +112,9 @@ def load(
         if packaged and wanted_dtype is None:
             wanted_dtype = torch.float32
         with _quiet(packaged or not sys.stderr.isatty()):
-            module, tokenizer = _fetch(str(source), id, wanted_dtype, revision)
-        module = _moved(module, wanted_device or _best_device(), None)
+            module, tokenizer = _fetch(str(source), id, wanted_dtype, revision, device_map)
+        if device_map is None and not getattr(module, "hf_device_map", None):
+            module = _moved(module, wanted_device or _best_device(), None)
     else:
         raise InputError(
             f"A model is a name, a path or (module, tokenizer), not a {type(name).__name__}. "
@@ -116,7 +129,9 @@ def load(
                 + "\n".join(f"    {check}" for check in failed)
                 + "\ncorrigenda.models.discover.propose(module) suggests one."
             )
-    return TextModel.of(module, tokenizer, id, layout)
+    model = TextModel.of(module, tokenizer, id, layout)
+    model.side_path = side_path
+    return model
 
 
 def kind_of(name: str | os.PathLike[str]) -> str:
@@ -174,6 +189,41 @@ def _device(device: str | torch.device | None) -> torch.device | None:
     if found.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("The device mps was asked for, and it is not available. Use device='cpu'.")
     return found
+
+
+def _check_map(device_map: Any, device: Any, name: Any) -> None:
+    """Raises `InputError` for a device map that cannot be, `ModelError` without accelerate."""
+    if device is not None:
+        raise InputError(
+            f"Both device={device!r} and a device_map were given. The map says where every part "
+            "goes: leave the device out, or give it alone for a model that fits there."
+        )
+    if isinstance(name, tuple):
+        raise InputError(
+            "A device_map is for a model that is loaded by name. Spread a module in memory with "
+            "accelerate.dispatch_model(module, device_map) and give it as it is then."
+        )
+    if not isinstance(device_map, str | Mapping):
+        raise InputError(
+            f"A device_map is 'auto' or a table of modules and devices, not a "
+            f"{type(device_map).__name__}. Example: device_map='auto'"
+        )
+    if importlib.util.find_spec("accelerate") is None:
+        raise ModelError(
+            "A device_map needs the library accelerate, which is not installed. Install it with "
+            "`pip install 'corrigenda[large]'`, or give a device in place of the map."
+        )
+
+
+def _check_movable(module: Any, id: str) -> None:
+    """Raises `ModelError` for a model whose parts are where something else has put them."""
+    spread = len(set((getattr(module, "hf_device_map", None) or {}).values())) > 1
+    if spread or getattr(module, "is_quantized", False):
+        how = "spread over devices by a device map" if spread else "quantised"
+        raise ModelError(
+            f"{id} is {how} and stays as it is. Leave device and dtype out, or load it anew with "
+            "those."
+        )
 
 
 def _best_device() -> torch.device:
@@ -323,13 +373,18 @@ def _auto_class(config: Any, id: str, *, known: bool = True) -> Any:
 
 
 def _fetch(
-    source: str, id: str, dtype: torch.dtype | None, revision: str | None
+    source: str,
+    id: str,
+    dtype: torch.dtype | None,
+    revision: str | None,
+    device_map: str | Mapping[str, Any] | None,
 ) -> tuple[Any, Any]:
     """Configuration first: it is small, and says whether the rest is worth downloading."""
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     with _explained(id, "configuration"):
         config = AutoConfig.from_pretrained(source, **options)
     kind = _auto_class(config, id)
+    place = {} if device_map is None else {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
     with _explained(id, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     with _explained(id, "weights"), _no_conversion():
@@ -339,6 +394,7 @@ def _fetch(
             dtype=dtype or "auto",
             use_safetensors=True,
             output_loading_info=True,
+            **place,
             **options,
         )
     module, report = loaded

@@ -189,7 +189,7 @@ class SuffixRun:
         model = self.model
         right = int(self._length[keep].max())
         kept = keep.to(model.device)
-        hidden = self._hidden[kept, :right]
+        hidden = self._hidden[kept.to(self._hidden.device), :right]
         delta = delta.to(hidden.device, hidden.dtype)
         row, column = self._places(keep)
         with ExitStack() as stack:
@@ -227,7 +227,8 @@ class SuffixRun:
         # Skipped layers get the first upper layer's tensors: they are never attended to, but the
         # model asks layer 0 for the length of the past when it builds positions and masks.
         upper = [
-            _FrozenLayer(k[kept], v[kept]) for k, v in zip(self._keys, self._values, strict=False)
+            _FrozenLayer(k[kept.to(k.device)], v[kept.to(v.device)])
+            for k, v in zip(self._keys, self._values, strict=False)
         ]
         if not upper:
             blank = torch.zeros(len(kept), 1, self._left, 1, device=kept.device)
@@ -241,7 +242,8 @@ def _added(hidden: Tensor, delta: Tensor) -> Tensor:
     flat = hidden.dim() == 2
     if flat:
         hidden = hidden.view(delta.shape[0], -1, delta.shape[1])
-    changed = torch.cat([hidden[:, :1] + delta[:, None], hidden[:, 1:]], 1)
+    added = delta[:, None].to(hidden.device)  # the MLP may be on another one than the block's input
+    changed = torch.cat([hidden[:, :1] + added, hidden[:, 1:]], 1)
     return changed.flatten(0, 1) if flat else changed
 
 

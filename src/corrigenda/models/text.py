@@ -25,9 +25,10 @@ from transformers.utils import logging as hf_logging
 from ..edit import Rewrite
 from ..errors import EditError, InputError, ModelError
 from ..experts import stacks
-from ..live import Live, tensor_hash
+from ..live import Live
 from ..model import Site
 from ..numerics.gradients import nll_at
+from ..storage import device_of, packed
 from .asked import Asked, Forced
 from .hooks import selected_input
 from .layouts import Layout, layout_of
@@ -151,7 +152,21 @@ class TextModel:
 
     @property
     def device(self) -> torch.device:
-        return self._module.get_parameter(f"{self.layout.embedding}.weight").device
+        """Where tokens go in: the device of the embedding that reads the prompt. A model may be
+        spread over several; accelerate moves what passes between them."""
+        return device_of(self._module.get_submodule(self.row(0)[0].embedding))
+
+    @property
+    def side_path(self) -> bool:
+        """Whether changes of linear maps act beside their weights, in fp32, whatever the dtype of
+        these: a small change of bfloat16 weights then loses nothing to rounding. Quantised weights
+        and those that are away always are changed so. Raises `DeltaError` when set while deltas
+        are active."""
+        return self.live.side_path
+
+    @side_path.setter
+    def side_path(self, wanted: bool) -> None:
+        self.live.side_path = wanted
 
     @property
     def dtype(self) -> torch.dtype:
@@ -210,8 +225,14 @@ class TextModel:
         return self._module.get_submodule(site.module)
 
     def weight(self, site: Site) -> Tensor:
-        """The current weight with shape (o, i), whatever the storage: a view, of experts a copy."""
-        return matrix(self.linear(site)).detach()
+        """The current weight with shape (o, i), whatever the storage: a view; a copy of experts,
+        of what is quantised or away, and where changes act beside it (then in fp32 at least)."""
+        found = matrix(self.linear(site)).detach()
+        change = self.live.change_beside(site.parameter)
+        if change is None:
+            return found
+        exact = torch.promote_types(found.dtype, torch.float32)
+        return found.to(exact) + change.matrix().to(found.device)
 
     @property
     def is_atlas(self) -> bool:
@@ -235,12 +256,13 @@ class TextModel:
         Computed again only when the sum or a sample of some tensor has changed: a sequence of
         edits asks for it at every step.
         """
-        tensors = {n: self.live.pristine(n) for n, _ in sorted(self._module.named_parameters())}
-        mark = tuple(_glance(t) for t in tensors.values())
+        names = {name for name, _ in self._module.named_parameters()}
+        names |= {f"{path}.weight" for path, m in self._module.named_modules() if packed(m)}
+        mark = tuple(_glance(self.live.writable(name)) for name in sorted(names))
         if self._hashed is None or self._hashed[0] != mark:
             digest = hashlib.sha256()
-            for name, tensor in tensors.items():
-                digest.update(f"{name} {tensor_hash(tensor)}\n".encode())
+            for name in sorted(names):
+                digest.update(f"{name} {self.live.pristine_hash(name)}\n".encode())
             self._hashed = mark, digest.hexdigest()
         return self._hashed[1]
 
@@ -550,7 +572,10 @@ def _quiet() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
 
 
-def _glance(tensor: Tensor) -> tuple[float, float]:
+def _glance(tensor: Tensor | None) -> tuple[float, float]:
+    """A mark of a tensor's values; of one that nothing here writes, always the same."""
+    if tensor is None:
+        return 0.0, 0.0
     flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // 257)].double()
     weight = torch.arange(1, len(sample) + 1, dtype=torch.float64, device=sample.device)

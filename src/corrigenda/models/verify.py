@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..acting import first
+from ..storage import device_of
 from .hooks import captured, replaced_output
 from .layouts import Layout, has, outside
 from .linear import image, is_linear
@@ -71,7 +72,7 @@ def tokens(module: Any, tokenizer: Any, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(len(usable), (2, 7), generator=generator)
     ids = torch.tensor(usable)[picks]
-    return ids.to(module.get_input_embeddings().weight.device)
+    return ids.to(device_of(module.get_input_embeddings()))
 
 
 @contextmanager
