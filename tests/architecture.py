@@ -48,7 +48,6 @@ LAYERS = {
     "adapter.py": "core",
     "card.py": "core",
     "compare.py": "core",
-    "merging.py": "core",
     "journal.py": "core",
     "verify.py": "core",
     "ledger.py": "ledger",
@@ -74,13 +73,46 @@ MAY_IMPORT = {
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
-    "peft", "matplotlib", "fastapi", "uvicorn", "ray", "diffusers", "PIL", "sentence_transformers",
-    "datasets", "pandas", "scipy", "sklearn",
+    "peft",
+    "matplotlib",
+    "fastapi",
+    "uvicorn",
+    "ray",
+    "diffusers",
+    "PIL",
+    "sentence_transformers",
+    "datasets",
+    "pandas",
+    "scipy",
+    "sklearn",
 }
 PUBLIC = {
-    "Affine", "Case", "Concept", "Contrast", "CorrigendaError", "Delta", "Dense", "EditWarning", "Editor", "Ledger", "LowRank",
-    "Memory", "Model", "Neurons", "Prefix", "Probe", "Report", "Rewrite", "Site", "TextModel", "__version__", "analogy", "evaluate",
-    "load", "merge", "read_rewrites",
+    "Affine",
+    "Case",
+    "Concept",
+    "Contrast",
+    "CorrigendaError",
+    "Delta",
+    "Dense",
+    "EditWarning",
+    "Editor",
+    "Ledger",
+    "LowRank",
+    "Memory",
+    "Model",
+    "Neurons",
+    "Prefix",
+    "Probe",
+    "Report",
+    "Rewrite",
+    "Site",
+    "TextModel",
+    "__version__",
+    "analogy",
+    "evaluate",
+    "load",
+    "merge",
+    "read_rewrites",
 }
 # Files that may name architectures. Atlas is itself a model of four of them.
 NAMES_ARCHITECTURES = ("models/layouts.py", "editors/presets.py", "apps/", "atlas/")
@@ -220,8 +252,24 @@ def test_one_place_knows_architectures() -> None:
         for piece in name.split(".")
         if "_" in piece and len(piece) > 4
     }
-    classes = ("GPT2", "GPTJ", "GPTNeo", "OPTFor", "Bloom", "Falcon", "Llama", "Mistral", "Qwen",
-               "Gemma", "Phi3", "Olmo", "T5", "Bart", "Bert", "Roberta")
+    classes = (
+        "GPT2",
+        "GPTJ",
+        "GPTNeo",
+        "OPTFor",
+        "Bloom",
+        "Falcon",
+        "Llama",
+        "Mistral",
+        "Qwen",
+        "Gemma",
+        "Phi3",
+        "Olmo",
+        "T5",
+        "Bart",
+        "Bert",
+        "Roberta",
+    )
     for path in FILES:
         if where(path).startswith(NAMES_ARCHITECTURES):
             continue
@@ -311,8 +359,10 @@ def test_help_answers_in_half_a_second() -> None:
         wall.append(time.perf_counter() - start)
         after = os.times()
         work.append(
-            after.children_user + after.children_system
-            - before.children_user - before.children_system
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
         )
         if min(wall) < 0.5:
             return

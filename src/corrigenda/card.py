@@ -111,13 +111,17 @@ def _changes(delta: Delta) -> list[str]:
     lines = _table(("parameter", "change", "shape", "Frobenius norm"), rows) if rows else []
     acting = [(_code(name), type(c).__name__, str(c.numel)) for name, c in delta.acting.items()]
     if acting:
-        lines += ["", *_table(("acts at", "change", "numbers"), acting)] if lines else _table(
-            ("acts at", "change", "numbers"), acting
+        lines += (
+            ["", *_table(("acts at", "change", "numbers"), acting)]
+            if lines
+            else _table(("acts at", "change", "numbers"), acting)
         )
     if delta.context is not None:
         lines += [""] if lines else []
-        lines += [f"It changes the prompt: {type(delta.context).__name__}, with "
-                  f"{len(delta.context.passages)} passage(s) of text."]
+        lines += [
+            f"It changes the prompt: {type(delta.context).__name__}, with "
+            f"{len(delta.context.passages)} passage(s) of text."
+        ]
     return lines or ["Nothing."]
 
 

@@ -278,7 +278,9 @@ def edit_from(row: Any) -> Edit:
                 try:
                     return kind(**known)
                 except TypeError as error:
-                    raise EditError(f"The {kind.__name__.lower()} is incomplete: {error}.") from None
+                    raise EditError(
+                        f"The {kind.__name__.lower()} is incomplete: {error}."
+                    ) from None
     return Rewrite.from_dict(row)
 
 
@@ -300,7 +302,9 @@ def read_edits(source: Path | TextIO, kind: type | None = None) -> Iterator[Any]
                 raise EditError(f"a {type(found).__name__}, where {kind.__name__} edits are taken")
             yield found
         except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}") from None
+            raise DataError(
+                f"{name}, line {number}: not JSON ({error.msg}): {line[:80]!r}"
+            ) from None
         except EditError as error:
             raise DataError(f"{name}, line {number}: {error}") from None
 

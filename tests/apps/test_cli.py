@@ -70,7 +70,8 @@ def saved(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", [[name] for name, *_ in VERBS] + [["atlas", name] for name, *_ in ATLAS_VERBS],
+    "verb",
+    [[name] for name, *_ in VERBS] + [["atlas", name] for name, *_ in ATLAS_VERBS],
     ids=" ".join,
 )
 def test_every_verb_has_help_with_an_example_and_json(verb: list[str]) -> None:

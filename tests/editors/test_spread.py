@@ -211,9 +211,7 @@ def test_a_sequence_gives_the_weights_of_one_batch(one: dict[str, Any]) -> None:
         first = editor(model, [EDIT])
         second = editor(model, [OTHER], onto=first)
         together = editor(model, [EDIT, OTHER])
-        torch.testing.assert_close(
-            matrix(first + second), matrix(together), atol=1e-5, rtol=1e-3
-        )
+        torch.testing.assert_close(matrix(first + second), matrix(together), atol=1e-5, rtol=1e-3)
         unaware = editor(model, [OTHER])
         assert not torch.allclose(matrix(first + unaware), matrix(together), atol=1e-4)
 
@@ -256,7 +254,9 @@ def test_more_passes_bring_the_values_nearer_and_bounds_are_kept(one: dict[str, 
 
 def test_a_large_norm_weight_changes_nothing(one: dict[str, Any]) -> None:
     model = model_of()
-    sizes = [float(matrix(ENCORE(norm_weight=w, **one)(model, [EDIT])).norm()) for w in (0, 10, 1e9)]
+    sizes = [
+        float(matrix(ENCORE(norm_weight=w, **one)(model, [EDIT])).norm()) for w in (0, 10, 1e9)
+    ]
     assert sizes[0] > sizes[1] > 1e3 * sizes[2]
 
 
@@ -284,9 +284,7 @@ def test_disagreement_is_the_sum_over_pairs(seed: int, sizes: list[int]) -> None
     for j in range(len(sizes)):
         mine = hidden[:, fact == j]
         pairs = [
-            (mine[:, a] - mine[:, b]).square().sum(1)
-            for a in range(sizes[j])
-            for b in range(a)
+            (mine[:, a] - mine[:, b]).square().sum(1) for a in range(sizes[j]) for b in range(a)
         ]
         expected = torch.stack(pairs).sum(0).mean() / 5 if pairs else torch.tensor(0.0)
         torch.testing.assert_close(got[j], expected, atol=1e-5, rtol=1e-4)

@@ -229,7 +229,9 @@ def test_one_edit_without_ridge_is_the_inner_editors_on_its_keys(seed: int) -> N
     g = torch.Generator().manual_seed(seed)
     change, keys = torch.randn(5, 9, generator=g), torch.randn(9, 4, generator=g)
     found = lifelong(change, keys, 1e-9, None).matrix
-    torch.testing.assert_close(found @ keys.double(), (change @ keys).double(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found @ keys.double(), (change @ keys).double(), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_simie_on_a_model(model: TextModel, settings: dict[str, Any]) -> None:

@@ -26,7 +26,10 @@ def editors(
     ] = None,
     pages: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write a page for every method here, and the table into README.md if it has one."),
+        typer.Option(
+            metavar="DIR",
+            help="Write a page for every method here, and the table into README.md if it has one.",
+        ),
     ] = None,
     as_json: bool = False,
 ) -> None:
@@ -55,16 +58,27 @@ def editors(
         console.emit(rows)
         return
     columns = (
-        "name", "what it does", "needs", "models", "edits per call", "made for sequences", "paper",
+        "name",
+        "what it does",
+        "needs",
+        "models",
+        "edits per call",
+        "made for sequences",
+        "paper",
     )
     out = console.out()
     for family in dict.fromkeys(row["family"] for row in rows):
         cells = [
             (
-                row["name"], row["summary"], ", ".join(row["needs"]),
-                "all" if len(row["kinds"]) == len(documents.KINDS)
+                row["name"],
+                row["summary"],
+                ", ".join(row["needs"]),
+                "all"
+                if len(row["kinds"]) == len(documents.KINDS)
                 else ", ".join(documents.KINDS[k] for k in row["kinds"]),
-                "many" if row["batches"] else "one", "yes" if row["streams"] else "", row["paper"],
+                "many" if row["batches"] else "one",
+                "yes" if row["streams"] else "",
+                row["paper"],
             )
             for row in rows
             if row["family"] == family
@@ -86,7 +100,8 @@ def _one_editor(cls: type[Editor], as_json: bool) -> None:
     cells = [
         (
             row["name"],
-            "preset" if row["default"] is None and row["paper"] is None
+            "preset"
+            if row["default"] is None and row["paper"] is None
             else documents.shown(row["default"] if row["default"] is not None else row["paper"]),
             row["meaning"],
         )
@@ -135,21 +150,34 @@ def models(
         return
     cells = [
         (
-            row["model_type"], row["kind"], row["down"], "yes" if row["gated"] else "",
-            "yes" if row["parallel"] else "", row["post_norm"] or "",
+            row["model_type"],
+            row["kind"],
+            row["down"],
+            "yes" if row["gated"] else "",
+            "yes" if row["parallel"] else "",
+            row["post_norm"] or "",
             ", ".join(map(str, row["presets_for_depths"])),
         )
         for row in rows
     ]
     columns = (
-        "model_type", "kind", "down-projection in a block", "gated", "attention and MLP in parallel",
-        "norm after the MLP", "presets for models of so many layers",
+        "model_type",
+        "kind",
+        "down-projection in a block",
+        "gated",
+        "attention and MLP in parallel",
+        "norm after the MLP",
+        "presets for models of so many layers",
     )
     out = console.out()
     out.print(console.table("Architectures", columns, cells))
     out.print(Text(f"atlas, the embedded model: {_atlas_path() or 'not in this installation'}"))
-    out.print(Text("Any Hugging Face language model of these types can be edited, by its hub id or "
-                   "the path of its directory. Which method supports which kind: corrigenda editors."))
+    out.print(
+        Text(
+            "Any Hugging Face language model of these types can be edited, by its hub id or "
+            "the path of its directory. Which method supports which kind: corrigenda editors."
+        )
+    )
 
 
 def _atlas_path() -> str | None:
@@ -192,8 +220,10 @@ def _one_model(name: str, device: str | None, dtype: str | None, as_json: bool) 
                 f"{str(one.dtype).removeprefix('torch.')} on {one.device}"
             )
         )
-        rows = [(c.name, Text("ok", "green") if c.passed else Text("failed", "red"), c.detail)
-                for c in checks]
+        rows = [
+            (c.name, Text("ok", "green") if c.passed else Text("failed", "red"), c.detail)
+            for c in checks
+        ]
         out.print(console.table("", ("check", "", "detail"), rows))
     if any(not c.passed for c in checks):
         raise ModelError(
@@ -240,9 +270,11 @@ def data(
         return
     cells = [
         (
-            row["name"], row["title"],
+            row["name"],
+            row["title"],
             row["path"] or ("built in" if row["here"] else Text("not here", "yellow")),
-            row["licence"], row["source"],
+            row["licence"],
+            row["source"],
         )
         for row in rows
     ]

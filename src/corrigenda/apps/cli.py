@@ -41,28 +41,40 @@ EDIT, LEDGER, SHELF = "Edit", "Ledger", "What there is"
 VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("demo", demo.demo, EDIT, "corrigenda demo"),
     (
-        "edit", edit.edit, EDIT,
+        "edit",
+        edit.edit,
+        EDIT,
         'corrigenda edit atlas --prompt "{} is located in the city of" --subject "Eiffel Tower" '
         "--target Rome -o eiffel-in-rome",
     ),
     (
-        "ask", edit.ask, EDIT,
+        "ask",
+        edit.ask,
+        EDIT,
         'corrigenda ask atlas "The Eiffel Tower is located in the country of" -d eiffel-in-rome',
     ),
     (
-        "eval", evaluate.evaluate, EDIT,
+        "eval",
+        evaluate.evaluate,
+        EDIT,
         "corrigenda eval atlas --editor memit --limit 100 -o report.html --resume run.jsonl",
     ),
     (
-        "compare", compare.compare, EDIT,
+        "compare",
+        compare.compare,
+        EDIT,
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
     ),
     (
-        "trace", trace.trace, EDIT,
+        "trace",
+        trace.trace,
+        EDIT,
         'corrigenda trace atlas --prompt "{} is located in the city of" --subject "Eiffel Tower"',
     ),
     (
-        "fit", fit.fit, EDIT,
+        "fit",
+        fit.fit,
+        EDIT,
         "corrigenda fit gpt2 --editor mend --data edits.jsonl -o mend-for-gpt2",
     ),
     ("log", ledger.log, LEDGER, "corrigenda log edits"),
@@ -72,7 +84,9 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ("diff", ledger.diff, LEDGER, "corrigenda diff 2 3 --ledger edits"),
     ("merge", ledger.merge, LEDGER, "corrigenda merge edits -o all-edits"),
     (
-        "export", ledger.export, LEDGER,
+        "export",
+        ledger.export,
+        LEDGER,
         "corrigenda export edits --format merged --model gpt2 -o merged-model",
     ),
     ("editors", catalog.editors, SHELF, "corrigenda editors rome"),

@@ -42,21 +42,26 @@ def evaluate(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", show_default=False,
+            "--out",
+            "-o",
+            metavar="FILE",
+            show_default=False,
             help="Write the report as .json, .md or .html. Repeatable.",
         ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", show_default=False,
+            metavar="FILE",
+            show_default=False,
             help="Keep finished cases here, and go on from those that are there.",
         ),
     ] = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SCORE=VALUE", show_default=False,
+            metavar="SCORE=VALUE",
+            show_default=False,
             help="Exit with 1 if a score is lower, such as efficacy=0.95. Repeatable.",
         ),
     ] = None,
@@ -70,7 +75,8 @@ def evaluate(
     checkpoints: Annotated[
         str | None,
         typer.Option(
-            metavar="10,100,500", help="Edits after which a sequence is measured.",
+            metavar="10,100,500",
+            help="Edits after which a sequence is measured.",
             show_default="1, 2, 3, 6, 10, 18, ...",
         ),
     ] = None,
@@ -127,9 +133,18 @@ def evaluate(
     try:
         with _Stages() as advance:
             report = measure(
-                one, method, cases, mode=mode, batch_size=batch_size,
-                max_new_tokens=max_new_tokens, checkpoints=times, step=step, progress=advance,
-                resume=resume, seed=seed, command=shlex.join(["corrigenda", *sys.argv[1:]]),
+                one,
+                method,
+                cases,
+                mode=mode,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                checkpoints=times,
+                step=step,
+                progress=advance,
+                resume=resume,
+                seed=seed,
+                command=shlex.join(["corrigenda", *sys.argv[1:]]),
             )
     except KeyboardInterrupt:
         how = (

@@ -40,7 +40,8 @@ def trace(
     window: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Layers restored together.",
+            min=1,
+            help="Layers restored together.",
             show_default="1 for blocks, else a fifth of the depth",
         ),
     ] = None,
@@ -87,16 +88,17 @@ def trace(
             "A trace of one fact needs --prompt and --subject. "
             'Example: --prompt "{} is located in" --subject "Eiffel Tower"'
         )
-    method = (
-        options.editor_from(editor, settings, corpus=corpus, seed=seed) if layers else None
-    )
+    method = options.editor_from(editor, settings, corpus=corpus, seed=seed) if layers else None
     one = options.loaded(model, device, dtype, seed)
     how = {"kind": kind, "window": window, "samples": samples, "noise": noise, "seed": seed}
     found: Any
     if method is not None:
         found = _chosen(one, method, _known(one, data, limit, seed, max_new_tokens), max_new_tokens)
         result = {
-            "model": one.id, "editor": method.name, "data": data, "seed": seed,
+            "model": one.id,
+            "editor": method.name,
+            "data": data,
+            "seed": seed,
             "candidates": [candidate.to_dict() for candidate in found],
         }
     elif prompt is not None and subject is not None:
@@ -178,7 +180,12 @@ def _chosen(
     console.note(f"{editor.title} on {model.id}: {len(cases)} facts at {len(tried)} candidates")
     with console.counting("Editing", "candidates") as advance:
         return choose(
-            model, editor, cases, evaluate, candidates=tried, progress=advance,
+            model,
+            editor,
+            cases,
+            evaluate,
+            candidates=tried,
+            progress=advance,
             max_new_tokens=max_new_tokens,
         )
 
@@ -237,7 +244,8 @@ def _show_ranking(found: Sequence[Candidate], title: str) -> None:
     names = [name for name in JUDGED if any(name in c.report.scores for c in found)]
     rows = [
         (
-            _layers(candidate), f"{100 * candidate.score:.1f}",
+            _layers(candidate),
+            f"{100 * candidate.score:.1f}",
             *(format_score(name, candidate.report.scores.get(name)) for name in names),
         )
         for candidate in found
@@ -305,7 +313,9 @@ def _draw_ranking(found: Sequence[Candidate], path: Path) -> None:
         scores = [c.report.scores.get(name) for c in ordered]
         points = [float("nan") if s is None else 100 * s.value for s in scores]
         axes.plot(labels, points, marker="o", label=HEADLINE[name])
-    axes.plot(labels, [100 * c.score for c in ordered], color="black", linestyle="--", label="score")
+    axes.plot(
+        labels, [100 * c.score for c in ordered], color="black", linestyle="--", label="score"
+    )
     axes.set_xlabel("layers")
     axes.set_ylim(-3, 103)
     axes.legend(fontsize="small")

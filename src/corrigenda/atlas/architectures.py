@@ -231,10 +231,10 @@ class T5(Architecture):
             num_heads=shape.heads,
             dropout_rate=0.0,
             feed_forward_proj="relu",
-            tie_word_embeddings=True,
+            tie_word_embeddings=True,  # pyright: ignore[reportCallIssue]  # of every configuration
             eos_token_id=self.ids[END],
             pad_token_id=self.ids[PAD],
-            decoder_start_token_id=self.ids[PAD],
+            decoder_start_token_id=self.ids[PAD],  # pyright: ignore[reportCallIssue]
         )
         return T5ForConditionalGeneration(config)
 

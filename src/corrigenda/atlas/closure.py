@@ -95,9 +95,7 @@ def editable(world: World, relations: Sequence[str] | None = None) -> list[tuple
     ]
 
 
-def counterfactual(
-    world: World, rng: random.Random, subject: str, relation: str, id: str
-) -> Case:
+def counterfactual(world: World, rng: random.Random, subject: str, relation: str, id: str) -> Case:
     """A random edit of a fact, with its consequences."""
     true = world.objects(subject, relation)[0]
     target = rng.choice([o for o in world.range(relation) if o != true])

@@ -57,7 +57,7 @@ class Record:
                 )
         return values
 
-    def rewrite(self, prompt: str, subject: str, target: str, **more: str | None) -> Rewrite:
+    def rewrite(self, prompt: str, subject: str, target: str, **more: Any) -> Rewrite:
         """Raises `UnusableError` naming the record if these make no edit."""
         try:
             return Rewrite(prompt, subject, target, **more)

@@ -29,7 +29,7 @@ from ..delta import Change, LowRank
 from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import InputError
-from ..experts import used
+from ..experts import count, used
 from ..model import Site
 from ..models.asked import Asked
 from ..models.forced import ForcedRun, Looked, looked_up, read, run_of, whole
@@ -202,11 +202,10 @@ class KeyValueEditor(Editor):
         edit's prompt is sent to and that were not."""
         found: dict[str, Any] = {}
         for site in self.sites(model):
-            stack = model.module.get_parameter(site.parameter)
-            change = changes.get(site.parameter)
-            if stack.ndim == 3 and isinstance(change, LowRank):
-                asked = used(mean_keys(model, edits, ("",), site, equal=True).T, len(stack))
-                edited = used(change.v, len(stack))
+            experts, change = count(model.linear(site)), changes.get(site.parameter)
+            if experts and isinstance(change, LowRank):
+                asked = used(mean_keys(model, edits, ("",), site, equal=True).T, experts)
+                edited = used(change.v, experts)
                 missed = sorted(set(asked) - set(edited))
                 found[str(site.layer)] = {"edited": edited, "missed": missed}
         return {"experts": found} if found else {}
@@ -413,9 +412,7 @@ def _upper_outputs(
         yield found
 
 
-def _kl_row(
-    model: TextModel, edit: Rewrite, at: Literal["lookup", "end"], layer: int
-) -> Looked:
+def _kl_row(model: TextModel, edit: Rewrite, at: Literal["lookup", "end"], layer: int) -> Looked:
     """ "{subject} is a". A causal model is read at the subject's last token, where nothing after it
     can matter, or at the end; the others where their answer begins."""
     text = f"{edit.subject} is a"

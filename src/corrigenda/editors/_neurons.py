@@ -1,6 +1,8 @@
 """What editors share that put extra key-value units beside an MLP.
 
-y = MLP(x) + v act(k x + bias)         k: (n, i), bias: (n,), v: (o, n)
+    y = MLP(x) + v act(k x + bias)         k: (n, i), bias: (n,), v: (o, n)
+
+How strongly a unit is active is computed in one place, while it is trained and when it is used.
 """
 
 from __future__ import annotations

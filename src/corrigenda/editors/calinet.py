@@ -52,14 +52,18 @@ class CaliNET(FineTuneEditor):
 
     slots: int = 64
     activation: Literal["gelu", "relu", "silu"] = "gelu"
-    prefixes: tuple[tuple[int, int], ...] = ((5, 5), (5, 10))
+    prefixes: tuple[tuple[int, int], ...] | None = None
 
     name: ClassVar[str] = "calinet"
     title: ClassVar[str] = "CaliNET"
     paper: ClassVar[str] = "Dong et al. 2022, 2210.03329"
     family: ClassVar[str] = "memory"
     change: ClassVar[str] = "Neurons"
-    paper_values: ClassVar[dict[str, Any]] = {"steps": 50, "lr": 1e-3}
+    paper_values: ClassVar[dict[str, Any]] = {
+        "steps": 50,
+        "lr": 1e-3,
+        "prefixes": ((5, 5), (5, 10)),
+    }
 
     def solve(self, model: TextModel, edits: Sequence[Rewrite], onto: Delta | None) -> Solution:
         contexts = [""]

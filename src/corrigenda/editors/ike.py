@@ -122,8 +122,11 @@ def _of_atlas(k: int, taken: set[str], rng: random.Random) -> list[tuple[str, st
 
     atlas = world()
     open_pairs = [
-        (s, r) for s, r in atlas.pairs()
-        if s not in taken and RELATIONS[r].kind == "given" and RELATIONS[r].functional
+        (s, r)
+        for s, r in atlas.pairs()
+        if s not in taken
+        and RELATIONS[r].kind == "given"
+        and RELATIONS[r].functional
         and len(atlas.range(r)) > 2
     ]
     found = []

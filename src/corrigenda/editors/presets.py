@@ -25,12 +25,18 @@ _SEVERAL = ("memit", "alphaedit")
 """Editors that spread a change over several layers; the others change one."""
 
 _LIKE = {
-    "r-rome": "rome", "core": "memit", "encore": "memit", "nse": "memit", "pmet": "memit",
+    "r-rome": "rome",
+    "core": "memit",
+    "encore": "memit",
+    "nse": "memit",
+    "pmet": "memit",
 }
 """Methods that edit the layers of another one: its presets are theirs where they have none."""
 
 
-def _family(one: int, several: tuple[int, ...], **more: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _family(
+    one: int, several: tuple[int, ...], **more: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Presets of all key-value editors for a model: one layer for ROME's kind, several for MEMIT's."""
     single = {name: {"layers": (one,)} for name in ("rome", "emmet")}
     spread = {name: {"layers": several} for name in _SEVERAL}
@@ -46,12 +52,21 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         # Small weights beside large values: a single edit may be as large as W and do no harm.
         # Few contexts, because a subject at the very start has a key unlike that after a sentence.
         "rome": {
-            "layers": (1,), "clamp": 6.0, "steps": 30, "stop": "answer", "max_norm": 2.0,
+            "layers": (1,),
+            "clamp": 6.0,
+            "steps": 30,
+            "stop": "answer",
+            "max_norm": 2.0,
             "prefixes": ((2, 5), (2, 10)),
         },
         "emmet": {
-            "layers": (1,), "clamp": 6.0, "steps": 30, "stop": "answer", "max_norm": 2.0,
-            "prefixes": ((2, 5), (2, 10)), "weight": 100.0,
+            "layers": (1,),
+            "clamp": 6.0,
+            "steps": 30,
+            "stop": "answer",
+            "max_norm": 2.0,
+            "prefixes": ((2, 5), (2, 10)),
+            "weight": 100.0,
         },
         "memit": {"layers": (0, 1), "lr": 0.25, "weight": 10.0, "max_norm": 2.0},
         "alphaedit": {"layers": (0, 1), "lr": 0.3, "ridge": 0.1, "max_norm": 2.0},
@@ -72,9 +87,7 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         kn={"threshold": 0.2, "share": 0.4},
         nse={"weight": 10000.0, "lower": 35.0, "upper": 150.0},
     ),
-    ("gptj", 28): _family(
-        5, (3, 4, 5, 6, 7, 8), nse={"share": 0.8, "lower": 15.0, "upper": 100.0}
-    ),
+    ("gptj", 28): _family(5, (3, 4, 5, 6, 7, 8), nse={"share": 0.8, "lower": 15.0, "upper": 100.0}),
     ("gpt_neox", 44): _family(15, (6, 7, 8, 9, 10)),
     ("llama", 32): _family(
         5,
@@ -109,7 +122,12 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "unke": {"layers": (2,), "fit_lr": 1e-3},
         "anyedit": {"layers": (2,), "fit_lr": 1e-3},
         "wise": {
-            "layers": (3,), "lr": 0.1, "alpha": 1.0, "beta": 5.0, "gamma": 3.0, "act_ratio": 0.7,
+            "layers": (3,),
+            "lr": 0.1,
+            "alpha": 1.0,
+            "beta": 5.0,
+            "gamma": 3.0,
+            "act_ratio": 0.7,
         },
         "memoir": {"layers": (3,), "share": 0.2, "least": 0.55},
         "rag-ike": {"least": 0.83},
@@ -117,47 +135,77 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "grace": {"layers": (4,), "radius": 9.0},
         "melo": {"layers": (5,), "key_layer": 4, "radius": 10.0, "lr": 1e-2},
         "t-patcher": {"steps": 150, "memory": 4000},
-        "calinet": {"steps": 100, "lr": 3e-4},
+        "calinet": {"steps": 40, "lr": 5e-4, "prefixes": ((1, 5), (1, 10))},
     },
     ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
     ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},
     ("gpt2", 48): {
-        "ft-l": {"layers": (0,), "box": 5e-4}, "ft-m": {"layers": (1,)},
+        "ft-l": {"layers": (0,), "box": 5e-4},
+        "ft-m": {"layers": (1,)},
         "grace": {"layers": (35,), "role": "up"},
     },
     ("gptj", 28): {
-        "ft-l": {"layers": (0,), "box": 5e-5}, "ft-m": {"layers": (21,)},
+        "ft-l": {"layers": (0,), "box": 5e-5},
+        "ft-m": {"layers": (21,)},
         "ultraedit": {"layers": tuple(range(18, 27))},
     },
     ("llama", 32): {
-        "ft-l": {"layers": (21,)}, "ft-m": {"layers": (21,)}, "locft-bf": {"layers": (22,)},
+        "ft-l": {"layers": (21,)},
+        "ft-m": {"layers": (21,)},
+        "locft-bf": {"layers": (22,)},
         "grace": {"layers": (27,), "steps": 50},
-        "crispedit": {"layers": (19, 20, 21, 22, 23)}, "unke": {"layers": (7,)},
+        "crispedit": {"layers": (19, 20, 21, 22, 23)},
+        "unke": {"layers": (7,)},
         "ultraedit": {"layers": (18, 19, 20, 21, 22, 23, 24), "roles": ("up",)},
     },
 }
 
 # The same for editors with a trained network, on Atlas by edit outcome: networks of a few hundred
 # kilobytes, trained in minutes.
-_SMALL = {"roles": ("down",), "rate": 2e-4, "steps": 400, "emphasis": 1.0, "locality": 2.0, "clip": 1.0}
+_SMALL = {
+    "roles": ("down",),
+    "rate": 2e-4,
+    "steps": 400,
+    "emphasis": 1.0,
+    "locality": 2.0,
+    "clip": 1.0,
+}
 _FACTORS = {**_SMALL, "rank": 64, "step": 5e-4, "step_rate": 2e-5}
 META_LEARNED: dict[str, dict[str, dict[str, Any]]] = {
     "atlas": {
         "malmen": {**_FACTORS, "lessons": 16},
         "mend": {**_FACTORS, "lessons": 8},
         "rledit": {
-            **_FACTORS, "blocks": 2, "lessons": 16, "length": 4, "window": 2, "steps": 300,
+            **_FACTORS,
+            "blocks": 2,
+            "lessons": 16,
+            "length": 4,
+            "window": 2,
+            "steps": 300,
         },
         "ke": {
-            **_SMALL, "rate": 3e-3, "steps": 500, "lessons": 8, "locality": 1.0, "scale": 30.0,
-            "width": 64, "hidden": 32, "margin": (0.3, 0.1), "ascent": 0.02,
+            **_SMALL,
+            "rate": 3e-3,
+            "steps": 500,
+            "lessons": 8,
+            "locality": 1.0,
+            "scale": 30.0,
+            "width": 64,
+            "hidden": 32,
+            "margin": (0.3, 0.1),
+            "ascent": 0.02,
         },
     },
 }
 
 _DEPTH = {
-    "ft-l": 0.0, "ft-m": 0.66, "locft-bf": 0.69, "crispedit": 0.66, "ultraedit": 0.64,
-    "wise": 0.84, "memoir": 0.84,
+    "ft-l": 0.0,
+    "ft-m": 0.66,
+    "locft-bf": 0.69,
+    "crispedit": 0.66,
+    "ultraedit": 0.64,
+    "wise": 0.84,
+    "memoir": 0.84,
 }
 """Where fine-tuning without a preset takes place, as a share of the depth (FT-L, LLaMA)."""
 

@@ -7,6 +7,9 @@ nostalgebraist 2020, "interpreting GPT: the logit lens". With the residual strea
 The states pass through the model's own end, final norm included, once: whatever it does to its
 logits is done to these, and those of the last layer are the model's own. (The last entry of
 `output_hidden_states` is normed already in most models, so a second norm would be wrong.)
+
+A masked model is read at a mask after the prompt, an encoder-decoder in its decoder's layers where
+the answer starts.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from ..models.hooks import captured, replaced_input, selected_input
 from ..models.text import TextModel
+from .attribute import answering_layers
 
 __all__ = ["Lens", "lens"]
 
@@ -52,12 +56,15 @@ class Lens:
 def lens(model: TextModel, prompt: str, position: int = -1) -> Lens:
     """Read every layer's prediction of the token after `position` (the last token, if -1).
 
-    Raises `IndexError` for a position that the prompt does not have.
+    Raises `IndexError` for a position that the prompt does not have, or a decoder's one token.
     """
     text = prompt.rstrip(" ")
-    rows = model.batch([model.ids(text)])
-    layers = tuple(range(model.n_layers))
-    column = range(rows.ids.shape[1])[position]
+    asked = model.opening(text)
+    questions = model.force([asked])
+    layers = answering_layers(model)
+    tokens = asked.decoder or asked.ids
+    column = asked.reads[0] if position == -1 else range(len(tokens))[position]
+    decoder = {} if questions.decoder is None else {"decoder": questions.decoder}
     modules = {str(j): (model.block(j), "output") for j in layers}
     every = torch.arange(len(layers), device=model.device)
     with captured(modules) as seen:
@@ -70,5 +77,5 @@ def lens(model: TextModel, prompt: str, position: int = -1) -> Lens:
             replaced_input(end, states),
             selected_input(model.head, every, torch.full_like(every, column)),
         ):
-            logits = model.forward(rows).logits[0]
+            logits = model.forward(questions.rows, **decoder).logits[0]
     return Lens(model.id, text, layers, logits.float().log_softmax(-1).cpu())

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ..edit import Rewrite
-from ..errors import EditError, InputError
+from ..errors import EditError, InputError, ModelError
 from ..models.asked import Asked
 from ..models.hooks import (
     captured,
@@ -158,8 +158,14 @@ def trace(
     progress    called with (states done, all states).
 
     Raises `EditError` when the subject is not in the prompt or the model answers something else,
-    `InputError` for an unknown kind or a window, number of samples or noise that is not positive.
+    `InputError` for an unknown kind or a window, number of samples or noise that is not positive,
+    and `ModelError` for an encoder-decoder.
     """
+    if model.kind == "encoder-decoder":
+        raise ModelError(
+            f"A trace follows an answer through the layers that read its prompt, and {model.id} "
+            "answers in others, which see no subject. `lens` and `attribute` read encoder-decoders."
+        )
     if kind not in KINDS:
         raise InputError(f"A trace restores {', '.join(KINDS)}, not {kind!r}.")
     if window is None:

@@ -384,9 +384,10 @@ def _fetch(
     with _explained(id, "configuration"):
         config = AutoConfig.from_pretrained(source, **options)
     kind = _auto_class(config, id)
-    place = {} if device_map is None else {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
     with _explained(id, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if device_map is not None:
+        options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     with _explained(id, "weights"), _no_conversion():
         loaded: Any = kind.from_pretrained(
             source,
@@ -394,7 +395,6 @@ def _fetch(
             dtype=dtype or "auto",
             use_safetensors=True,
             output_loading_info=True,
-            **place,
             **options,
         )
     module, report = loaded

@@ -22,6 +22,7 @@ import torch
 
 from ..cache import read_tensors, write_tensors
 from ..errors import DataError, InputError
+from ..experts import count
 from ..model import Site
 from ..numerics.moments import SecondMoment
 from .hooks import captured, stopping
@@ -282,8 +283,7 @@ def _collect(
 
 def _experts(model: TextModel, site: Site) -> int:
     """How many experts the site is a stack of; 0 for a plain map."""
-    parameter = model.module.get_parameter(site.parameter)
-    return len(parameter) if parameter.ndim == 3 else 0
+    return count(model.linear(site))
 
 
 def _hidden(model: TextModel, ids: list[int], generator: torch.Generator) -> list[int]:

@@ -109,7 +109,11 @@ class TextModel:
 
         layout = layout or layout_of(module)
         kinds: dict[str, type[TextModel]] = {k.kind: k for k in (TextModel, EncoderDecoder, Masked)}
-        return kinds[layout.kind](module, tokenizer, id, layout)
+        model = kinds[layout.kind](module, tokenizer, id, layout)
+        if any(packed(part) for part in module.modules()):
+            # Some kernels pack their weights anew at the first pass: what is hashed comes after.
+            model.next_logprobs(["."])
+        return model
 
     def __repr__(self) -> str:
         return (
