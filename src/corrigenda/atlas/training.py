@@ -101,7 +101,7 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
     "bert": {
-        "small": Size("bert", layers=5, rows=48, length=72, steps=2800),
+        "small": Size("bert", layers=5, rows=48, length=72, steps=1400),
         "tiny": Size(
             "bert",
             layers=2,
