@@ -211,7 +211,7 @@ def test_quantised_weights_are_not_merged_and_what_cannot_act_is_refused(tmp_pat
     ledger.attach(model)
     assert hooks(model) == 1
     with pytest.raises(DeltaError, match="quantised"):
-        ledger.export(model, tmp_path / "merged")
+        ledger.export(None, tmp_path / "merged", model)
     assert hooks(model) == 1
     model.live.clear()
     name = "model.embed_tokens.weight"
@@ -324,7 +324,7 @@ def test_merging_writes_whatever_the_path(tmp_path: Path) -> None:
         ledger.record(changed(model))
         ledger.attach(model)
         now = logits(model)
-        path = ledger.export(model, tmp_path / f"merged-{side}")
+        path = ledger.export(None, tmp_path / f"merged-{side}", model)
         assert torch.equal(logits(model), now) and model.side_path is side
         merged = load(path, device="cpu")
         name = model.site("down", 1).parameter

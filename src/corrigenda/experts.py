@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_map", "count", "entering", "fused", "keys", "laid_out", "matrix", "stacks", "used"]
+__all__ = ["as_map", "entering", "fused", "held", "keys", "laid_out", "matrix", "stacks", "used"]
 
 
 def stacks(module: nn.Module) -> tuple[str, str] | None:
@@ -42,7 +42,7 @@ def fused(module: nn.Module) -> bool:
     return stacks(module) is not None
 
 
-def count(module: nn.Module) -> int:
+def held(module: nn.Module) -> int:
     """How many experts a module is a stack of; 0 for any other module."""
     return len(_stacked(module)[0]) if fused(module) else 0
 

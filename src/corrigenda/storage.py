@@ -152,6 +152,7 @@ def dequantized(module: Any) -> Tensor:
             elif hasattr(weight, "quant_state") or hasattr(weight, "SCB"):
                 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
+                module.state_dict()  # back from the order of a CPU kernel, if it was in that
                 state = getattr(module, "state", None)
                 found = dequantize_bnb_weight(weight, state)  # type: ignore[arg-type]
     if not isinstance(found, Tensor) or tuple(found.shape) != sizes(module):

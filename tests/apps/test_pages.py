@@ -49,6 +49,7 @@ def test_meanings_are_read_from_docstrings() -> None:
 def test_the_list_tells_what_users_choose_by() -> None:
     rows = [pages.description(cls) for cls in CLASSES]
     assert all(row["paper"] and row["summary"] and row["family"] for row in rows)
+    assert {row["family"] for row in rows} == set(pages.FAMILIES)
     for row in rows:
         assert set(row["kinds"]) <= set(pages.KINDS) and row["model_types"]
         assert set(row["needs"]) <= {"subject", "statistics", "training", "corpus", "labels"}

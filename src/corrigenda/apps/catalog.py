@@ -67,7 +67,7 @@ def editors(
         "paper",
     )
     out = console.out()
-    for family in dict.fromkeys(row["family"] for row in rows):
+    for family in documents.FAMILIES:
         cells = [
             (
                 row["name"],

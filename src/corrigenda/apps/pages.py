@@ -31,6 +31,18 @@ __all__ = [
     "write",
 ]
 
+FAMILIES = (
+    "locate-then-edit",
+    "gradient-based",
+    "unstructured",
+    "fine-tuning",
+    "meta-learning",
+    "memory",
+    "in-context",
+    "concept-erasure",
+    "steering",
+)
+"""The order of tables."""
 KINDS = {"causal": "decoders", "encoder-decoder": "encoder-decoders", "masked": "masked"}
 """Kind of model -> heading."""
 
@@ -183,10 +195,8 @@ def index(classes: list[type[Editor]]) -> str:
     """The table of methods and the kinds of model that they support, by family."""
     heads = ["method", "", "changes", *KINDS.values(), "many at once", "sequences", "paper"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|---|:-:|:-:|:-:|:-:|:-:|---|"]
-    by_family: dict[str, list[type[Editor]]] = {}
-    for cls in classes:
-        by_family.setdefault(cls.family, []).append(cls)
-    for family, members in by_family.items():
+    for family in FAMILIES:
+        members = [cls for cls in classes if cls.family == family]
         lines.append(f"| **{family}** |" + " |" * (len(heads) - 1))
         for cls in members:
             marks = ["●" if kind in cls.kinds else "" for kind in KINDS]

@@ -29,7 +29,7 @@ from ..delta import Change, LowRank
 from ..edit import Rewrite
 from ..editor import Editor
 from ..errors import InputError
-from ..experts import count, used
+from ..experts import held, used
 from ..model import Site
 from ..models.asked import Asked
 from ..models.forced import ForcedRun, Looked, looked_up, read, run_of, whole
@@ -202,7 +202,7 @@ class KeyValueEditor(Editor):
         edit's prompt is sent to and that were not."""
         found: dict[str, Any] = {}
         for site in self.sites(model):
-            experts, change = count(model.linear(site)), changes.get(site.parameter)
+            experts, change = held(model.linear(site)), changes.get(site.parameter)
             if experts and isinstance(change, LowRank):
                 asked = used(mean_keys(model, edits, ("",), site, equal=True).T, experts)
                 edited = used(change.v, experts)

@@ -135,7 +135,7 @@ FINE_TUNING: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "grace": {"layers": (4,), "radius": 9.0},
         "melo": {"layers": (5,), "key_layer": 4, "radius": 10.0, "lr": 1e-2},
         "t-patcher": {"steps": 150, "memory": 4000},
-        "calinet": {"steps": 40, "lr": 5e-4, "prefixes": ((1, 5), (1, 10))},
+        "calinet": {"steps": 100, "prefixes": ((1, 5), (1, 10))},
     },
     ("gpt2", 24): {"ft-l": {"layers": (0,), "box": 2e-3}},
     ("gpt2", 36): {"ft-l": {"layers": (0,), "box": 1e-3}},

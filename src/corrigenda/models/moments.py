@@ -22,7 +22,7 @@ import torch
 
 from ..cache import read_tensors, write_tensors
 from ..errors import DataError, InputError
-from ..experts import count
+from ..experts import held
 from ..model import Site
 from ..numerics.moments import SecondMoment
 from .hooks import captured, stopping
@@ -283,7 +283,7 @@ def _collect(
 
 def _experts(model: TextModel, site: Site) -> int:
     """How many experts the site is a stack of; 0 for a plain map."""
-    return count(model.linear(site))
+    return held(model.linear(site))
 
 
 def _hidden(model: TextModel, ids: list[int], generator: torch.Generator) -> list[int]:

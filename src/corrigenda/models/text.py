@@ -111,7 +111,10 @@ class TextModel:
         kinds: dict[str, type[TextModel]] = {k.kind: k for k in (TextModel, EncoderDecoder, Masked)}
         model = kinds[layout.kind](module, tokenizer, id, layout)
         if any(packed(part) for part in module.modules()):
-            # Some kernels pack their weights anew at the first pass: what is hashed comes after.
+            # Kernels may pack such weights anew at the first pass, and round their scales when these
+            # are next read. What is hashed, and what undo comes back to, is the state after that.
+            model.next_logprobs(["."])
+            module.state_dict()
             model.next_logprobs(["."])
         return model
 
