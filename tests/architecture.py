@@ -40,6 +40,7 @@ LAYERS = {
     "model.py": "core",
     "acting.py": "core",
     "experts.py": "core",
+    "storage.py": "core",
     "context.py": "core",
     "delta.py": "core",
     "live.py": "core",
@@ -85,6 +86,8 @@ OPTIONAL = {
     "pandas",
     "scipy",
     "sklearn",
+    "accelerate",
+    "bitsandbytes",
 }
 PUBLIC = {
     "Affine",

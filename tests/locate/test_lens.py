@@ -7,8 +7,17 @@ import torch
 from torch import nn
 
 from corrigenda.locate import lens
+from corrigenda.models.hooks import captured
 
-from ..models.tiny import CAUSAL, LAYERS, VARIANTS
+from ..models.tiny import (
+    CAUSAL,
+    DECODER_LAYERS,
+    ENCODER_DECODER,
+    LAYERS,
+    MASKED,
+    VARIANTS,
+    model_of,
+)
 from .test_trace import text_model
 
 PROMPT = "The Eiffel Tower is located in"
@@ -38,6 +47,34 @@ def test_a_layer_speaks_as_if_it_were_the_last(family):
         config.num_hidden_layers = layer + 1
         cut = model.next_logprobs([PROMPT])[0]
         torch.testing.assert_close(found.logprobs[layer], cut, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*MASKED, *ENCODER_DECODER])
+def test_other_kinds_are_read_where_they_answer(family):
+    """A masked model at its mask, an encoder-decoder in the layers of its decoder."""
+    model = model_of(family)
+    found = lens(model, PROMPT)
+    count = LAYERS if family in MASKED else DECODER_LAYERS
+    assert found.layers == tuple(range(model.n_layers - count, model.n_layers))
+    torch.testing.assert_close(
+        found.logprobs[-1], model.next_logprobs([PROMPT])[0], rtol=1e-4, atol=1e-4
+    )
+    # The layer before: its state, through the model's own end.
+    question = model.force([model.opening(PROMPT)])
+    with torch.no_grad(), captured({"h": (model.block(found.layers[-2]), "output")}) as seen:
+        model.target_logits(question)
+    state = seen["h"][question.row, question.column]
+    if model.final_norm is not None:
+        state = model.final_norm(state)
+    with torch.no_grad():
+        logits = model.head(state[None])[0, 0]
+        scale = model.width**-0.5 if getattr(model.module.config, "scale_decoder_outputs", 0) else 1
+        wanted = (scale * logits).log_softmax(-1)
+    if family != "bart":  # adds a constant to its logits
+        torch.testing.assert_close(found.logprobs[-2], wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(IndexError):
+        lens(model, PROMPT, 40)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
 
 
 def test_ranks_tops_and_positions():

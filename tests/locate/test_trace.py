@@ -8,13 +8,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from corrigenda.errors import EditError, InputError
+from corrigenda.errors import EditError, InputError, ModelError
 from corrigenda.locate import average, noise_level, trace
 from corrigenda.locate.trace import KINDS, ROLES, Trace, _placed, _Run
 from corrigenda.models.hooks import captured, first, replaced_output, with_first
 from corrigenda.models.text import TextModel
 
-from ..models.tiny import CAUSAL, LAYERS, VARIANTS, tiny
+from ..models.tiny import (
+    CAUSAL,
+    ENCODER_DECODER,
+    LAYERS,
+    MASKED,
+    VARIANTS,
+    model_of,
+    tiny,
+)
 
 PROMPT, SUBJECT = "The city of {} is located in", "Madrid Tower"
 
@@ -102,6 +110,31 @@ def test_the_last_state_of_the_last_layer_is_the_answer(family):
     assert float(found.effect[:-1, -1].abs().max()) < 1e-5
     assert float(found.effect[: found.subject[0]].abs().max()) < 1e-5
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
+
+
+@pytest.mark.parametrize("family", MASKED)
+def test_a_masked_model_is_traced_to_its_mask(family):
+    model = model_of(family)
+    found = trace(model, PROMPT, SUBJECT, samples=4, noise=10.0)
+    mask = model.asked(found.prompt, found.answer).reads[0]
+    whole = found.clean - found.corrupted
+    assert abs(whole) > 1e-5, "the noise must matter"
+    assert float(found.effect[mask, -1]) == pytest.approx(whole, abs=1e-6)
+    others = [t for t in range(len(found.tokens)) if t != mask]
+    assert float(found.effect[others, -1].abs().max()) < 1e-6, "no other state is read"
+    words = "".join(found.tokens[found.subject[0] : found.subject[1] + 1]).lower()
+    assert SUBJECT.lower().replace(" ", "") == words.replace(" ", "").replace("#", "")
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODER)
+def test_an_encoder_decoder_is_not_traced(family):
+    model = model_of(family)
+    with pytest.raises(ModelError, match="lens"):
+        trace(model, PROMPT, SUBJECT)
+    read = model.module.get_submodule(model.row(0)[0].embedding)
+    with torch.no_grad():  # the noise is that of the embedding of the stack that reads the prompt
+        rows = read(torch.tensor(model.ids(SUBJECT)))
+    assert noise_level(model, [SUBJECT]) == pytest.approx(float(rows.std()), rel=1e-5)
 
 
 def test_restoring_nothing_changes_nothing_and_everything_is_clean():

@@ -268,7 +268,8 @@ def test_the_matrix_is_a_view() -> None:
 
 def test_what_is_no_plain_linear_map_is_refused() -> None:
     class Packed(nn.Linear):
-        """As 4-bit layers do: a subclass whose weight is a packed column of bytes."""
+        """As 4-bit layers do: a subclass whose weight is a packed column of bytes; here nothing
+        says what these stand for."""
 
         def __init__(self) -> None:
             super().__init__(4, 4)
@@ -283,9 +284,10 @@ def test_what_is_no_plain_linear_map_is_refused() -> None:
         def weight(self) -> torch.Tensor:
             return self.base_layer.weight
 
-    assert not is_linear(Packed()) and not is_linear(nn.Embedding(3, 4))
+    assert is_linear(Packed()) and not transposed(Packed()) and shape(Packed()) == (4, 4)
+    assert not is_linear(nn.Embedding(3, 4))
     with pytest.raises(ModelError, match="unquantised"):
-        transposed(Packed())
+        matrix(Packed())
     with pytest.raises(ModelError, match="Merge the adapter"):
         transposed(Wrapped())
     with pytest.raises(ModelError, match="not a linear map"):

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from corrigenda.delta import Delta, Dense
+from corrigenda.delta import Delta, Dense, LowRank
 from corrigenda.edit import Rewrite
 from corrigenda.editors.ft import FTM
 from corrigenda.editors.rome import ROME
 from corrigenda.errors import DeltaError, InputError, ModelError
 from corrigenda.ledger import Ledger
+from corrigenda.live import _beside
 from corrigenda.models.hooks import replaced_forward
 from corrigenda.models.linear import bias, image, matrix, shape
 from corrigenda.models.load import load
@@ -173,3 +175,18 @@ def test_a_forward_pass_that_another_library_put_there_comes_back(tmp_path: Path
     with replaced_forward(block, lambda hidden: hidden):
         assert block(3) == 3
     assert block.forward is theirs
+
+
+def test_a_change_beside_goes_to_the_device_of_the_output() -> None:
+    """Devices that are none, for which only places and shapes are computed: what enters a map may
+    still be on the device before, since accelerate moves it inside."""
+    change = LowRank(torch.ones(4, 1), torch.ones(1, 3))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        entered = torch.empty(2, 3, device="cuda:0", dtype=torch.bfloat16)
+        left = torch.empty(2, 4, device="cuda:1", dtype=torch.bfloat16)
+        with pytest.raises(RuntimeError, match="same device"):
+            left.T @ entered
+        hook, module = _beside(change, "weight"), nn.Linear(3, 4)
+        new = hook(module, (entered,), {}, left)
+        assert new.device == left.device and new.dtype == left.dtype and new.shape == left.shape
+        assert _beside(Dense(torch.ones(4)), "bias")(module, (), {}, left).device == left.device
