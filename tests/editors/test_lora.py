@@ -99,7 +99,7 @@ def test_storage_orientation_does_not_matter():
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interruption_leaves_the_model_untouched(monkeypatch, error):
     model, calls = text_model(), []
-    real = _finetune.nll_at
+    real = _finetune.losses
 
     def breaking(*arguments):
         calls.append(1)
@@ -107,7 +107,7 @@ def test_an_interruption_leaves_the_model_untouched(monkeypatch, error):
             raise error
         return real(*arguments)
 
-    monkeypatch.setattr(_finetune, "nll_at", breaking)
+    monkeypatch.setattr(_finetune, "losses", breaking)
     before = bits(model)
     with pytest.raises(error):
         LoRA(steps=9)(model, EDITS)

@@ -16,7 +16,7 @@ from corrigenda.models.hooks import replaced_output
 from corrigenda.models.masked import MASKS, Masked
 from corrigenda.models.text import TextModel
 
-from .tiny import CAUSAL, ENCODER_DECODER, FAMILIES, MASKED, T5_GATED, model_of, tiny
+from .tiny import CAUSAL, ENCODER_DECODER, FAMILIES, MASKED, MOE, T5_GATED, model_of, tiny
 
 OTHERS = (*ENCODER_DECODER, T5_GATED, *MASKED)
 PAIRS = [
@@ -33,7 +33,7 @@ def test_the_wrapper_fits_the_kind() -> None:
     kinds = {name: type(model_of(name)) for name in FAMILIES}
     assert {n for n, kind in kinds.items() if kind is EncoderDecoder} == set(ENCODER_DECODER)
     assert {n for n, kind in kinds.items() if kind is Masked} == set(MASKED)
-    assert {n for n, kind in kinds.items() if kind is TextModel} == set(CAUSAL)
+    assert {n for n, kind in kinds.items() if kind is TextModel} == {*CAUSAL, *MOE}
 
 
 # -- scores -----------------------------------------------------------------------------------
