@@ -76,7 +76,7 @@ def _said(edit: dict) -> tuple[str, str]:
         one = edit_from(edit)
     except EditError:  # an edit of another kind: show it as it is
         return json.dumps(edit, ensure_ascii=False, default=str), ""
-    return one.text, one.target
+    return one.question, one.target
 
 
 def _edits(delta: Delta) -> list[str]:

@@ -89,6 +89,11 @@ class Rewrite:
         return self.after.replace("{}", self.subject, 1)
 
     @property
+    def question(self) -> str:
+        """`text`; where the object does not come last, with a gap in its place."""
+        return f"{self.text.rstrip()} ___ {self.following}".lstrip() if self.after else self.text
+
+    @property
     def subject_span(self) -> tuple[int, int]:
         """Character offsets [start, end) of the subject inside `text`.
 
@@ -111,7 +116,8 @@ class Rewrite:
         return f"{self.text.rstrip()} {self.target}{space}{after}".lstrip()
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if v is not None and v != ""}
+        row = {k: v for k, v in asdict(self).items() if v is not None}
+        return row if self.after else {k: v for k, v in row.items() if k != "after"}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Rewrite:
@@ -125,6 +131,8 @@ class Rewrite:
         for theirs, ours in (("target_new", "target"), ("relation_id", "relation")):
             if theirs in row and ours not in row:
                 row[ours] = row.pop(theirs)
+        if row.get("after"):
+            row.setdefault("prompt", "")
         missing = [k for k in ("prompt", "subject", "target") if k not in row]
         if missing:
             raise EditError(
@@ -163,6 +171,10 @@ class Contrast:
 
     @property
     def text(self) -> str:
+        return self.prompt
+
+    @property
+    def question(self) -> str:
         return self.prompt
 
     @property
@@ -206,6 +218,10 @@ class Concept:
 
     @property
     def text(self) -> str:
+        return self.name
+
+    @property
+    def question(self) -> str:
         return self.name
 
     @property

@@ -119,7 +119,7 @@ class Editor(ABC):
             if not outcome.took:
                 wanted = f", not {edit.target!r}" if edit.target else ""
                 messages.append(
-                    f"The edit did not take: {edit.text!r} is answered {outcome.answer!r}{wanted}. "
+                    f"The edit did not take: {edit.question!r} is answered {outcome.answer!r}{wanted}. "
                     f"{outcome.note}".strip()
                 )
         for message in messages:

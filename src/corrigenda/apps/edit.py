@@ -225,7 +225,7 @@ def _result(
     rows = [
         {
             **edit,
-            "text": edit_from(edit).text,
+            "text": edit_from(edit).question,
             "target": edit_from(edit).target,
             "before": was,
             "after": outcome.answer,
