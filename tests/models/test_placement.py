@@ -89,8 +89,6 @@ def test_a_spread_model_is_the_same_model(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layer", [HERE, AWAY])
 @pytest.mark.parametrize("method", [ROME, FTM])
 def test_edits_of_a_spread_model(family: str, tmp_path: Path, layer: int, method: type) -> None:
-    if method is ROME and family == "bert" and layer == AWAY:
-        pytest.skip("covered by the others")
     model, plain = spread(family, tmp_path), model_of(family)
     editor = (
         ROME(layers=(layer,), **WITH) if method is ROME else FTM(layers=(layer,), steps=4, lr=1e-2)
