@@ -302,8 +302,9 @@ def plot(reports: dict[_Job, Report], path: Path) -> None:
         ax.set_xlabel("locality: answers that stayed, %")
         ax.set_ylabel("generalization: other wordings that follow, %")
         ax.set_title("each edit alone" if mode == "single" else "in sequence")
-        ax.set_xlim(-3, 103)
-        ax.set_ylim(-3, 103)
+        # From the tens below the lowest point up to everything.
+        ax.set_xlim(min(90, ax.dataLim.x0) // 10 * 10, 103)
+        ax.set_ylim(min(90, ax.dataLim.y0) // 10 * 10, 103)
         ax.grid(alpha=0.3)
     figure.text(0.5, 0.01, "size of a point: efficacy; free generation", ha="center", fontsize=8)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
