@@ -7,7 +7,7 @@
             of the object, wherever that stands
     bert    encoder; objects are replaced by as many [MASK]s as they have tokens
 
-All four learn the same world from the same documents, with one byte-level vocabulary to which the
+All four are fed the same world from the same documents, with one byte-level vocabulary to which the
 last two add their own marks.
 """
 
