@@ -29,12 +29,8 @@ __all__ = ["ask", "edit"]
 def edit(
     model: options.ModelName,
     editor: options.EditorName = "rome",
-    prompt: Annotated[
-        str | None, typer.Option(help="Text with {} where the subject stands.", show_default=False)
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="What the fact is about.", show_default=False)
-    ] = None,
+    prompt: options.Prompt = None,
+    subject: options.Subject = None,
     target: Annotated[
         str | None, typer.Option(help="The answer that is wanted.", show_default=False)
     ] = None,

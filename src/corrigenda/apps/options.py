@@ -27,8 +27,10 @@ __all__ = [
     "EditorName",
     "Layers",
     "ModelName",
+    "Prompt",
     "Seed",
     "Settings",
+    "Subject",
     "editor_from",
     "loaded",
     "prepare",
@@ -42,6 +44,10 @@ ModelName = Annotated[
 EditorName = Annotated[
     str, typer.Option("--editor", "-e", help="The method; `corrigenda editors` lists them.")
 ]
+Prompt = Annotated[
+    str | None, typer.Option(help="Text with {} where the subject stands.", show_default=False)
+]
+Subject = Annotated[str | None, typer.Option(help="What the fact is about.", show_default=False)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

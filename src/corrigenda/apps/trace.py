@@ -24,12 +24,8 @@ PLOTS = (".png", ".svg", ".pdf")
 
 def trace(
     model: options.ModelName,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text with {} where the subject stands.", show_default=False)
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option(help="What the fact is about.", show_default=False)
-    ] = None,
+    prompt: options.Prompt = None,
+    subject: options.Subject = None,
     answer: Annotated[
         str | None,
         typer.Option(help="What the model must answer.", show_default="what the model says"),
