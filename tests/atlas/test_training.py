@@ -71,3 +71,24 @@ def test_recall_agrees_with_generation(toy, whole):
     if tokenizer(greedy)["input_ids"] == out.tolist():
         assert recall(model, tokenizer, [(prompt, [greedy])]) == [True]
     assert recall(model, tokenizer, [(prompt, [" Rome. Rome"])]) == [False]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5", "bert"])
+def test_every_architecture_resumes_and_loads(toy, tmp_path, architecture):
+    import transformers
+
+    from corrigenda.atlas.architectures import ARCHITECTURES
+    from corrigenda.atlas.recall import recall
+
+    options = {"steps": STEPS, "progress": False, "world": toy, "architecture": architecture}
+    once = train(tmp_path / "once", "tiny", **options)
+    train(tmp_path / "twice", "tiny", stop_at=3, **options)
+    twice = train(tmp_path / "twice", "tiny", **options)
+    ours, theirs = (load_file(d / "model.safetensors") for d in (once, twice))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    auto = getattr(transformers, ARCHITECTURES[architecture].auto_class)
+    model, about = auto.from_pretrained(once, output_loading_info=True)
+    assert not about["missing_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(once)
+    asked = [("Eiffel Tower is located in the city of", [" Rome Rome Rome."])]
+    assert recall(model, tokenizer, asked) == [False]
