@@ -7,10 +7,12 @@ same command goes on where it was interrupted. The table is made from the report
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +67,11 @@ def compare(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Reports, table and plot go here.")
     ] = Path("comparison"),
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Measurements side by side; times are then not comparable.")
+    ] = 1,
     seed: options.Seed = 0,
+    device: options.Device = None,
     as_json: bool = False,
 ) -> None:
     """Measure many editors on the same edits and write one table.
@@ -79,7 +85,7 @@ def compare(
         modes.append(("single", "atlas_long", long))
     if sequence:
         modes.append(("sequential", data, sequence))
-    jobs = [
+    wanted = [
         _Job(name, mode, source, n)
         for mode, source, n in modes
         for name in (*BASELINES, *names)
@@ -87,24 +93,21 @@ def compare(
     ]
     out.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    for number, job in enumerate(jobs, start=1):
-        report = out / f"{job.name}.json"
-        if report.exists():
-            continue
-        console.note(
-            f"{number} of {len(jobs)}: {job.editor}, {job.mode}, {job.limit} of {job.data}"
-        )
-        try:
-            problem = _run(model, job, report, out, seed)
-        except KeyboardInterrupt:
-            raise console.failed(
-                f"interrupted; {out} holds what was finished. The same command goes on from there.",
-                console.INTERRUPTED,
-            ) from None
-        if problem:
-            failed[job.name] = problem
-            console.note(f"{job.editor}: {problem}", "yellow")
-    reports = _reports(out, jobs)
+    todo = [job for job in wanted if not (out / f"{job.name}.json").exists()]
+    try:
+        finished = _run_all(model, todo, out, seed, device, jobs)
+        for number, (job, problem) in enumerate(finished, start=len(wanted) - len(todo) + 1):
+            what = f"{job.editor}, {job.mode}, {job.limit} of {job.data}"
+            console.note(f"{number} of {len(wanted)}: {what}")
+            if problem:
+                failed[job.name] = problem
+                console.note(f"{job.editor}: {problem}", "yellow")
+    except KeyboardInterrupt:
+        raise console.failed(
+            f"interrupted; {out} holds what was finished. The same command goes on from there.",
+            console.INTERRUPTED,
+        ) from None
+    reports = _reports(out, wanted)
     command = shlex.join(["corrigenda", *sys.argv[1:]])
     text = markdown(reports, command, failed)
     write_atomic(out / "table.md", text.encode())
@@ -136,26 +139,63 @@ def _chosen(model: str, editors: str) -> list[str]:
     return names
 
 
-def _run(model: str, job: _Job, report: Path, out: Path, seed: int) -> str:
-    """Run one measurement; return why it failed, or nothing."""
+def _run_all(
+    model: str, todo: Sequence[_Job], out: Path, seed: int, device: str | None, jobs: int
+) -> Iterator[tuple[_Job, str]]:
+    """Run the measurements, `jobs` at a time; yield each as it ends, with why it failed if it did.
+
+    Side by side, the processes share the processor's threads rather than compete for them.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {})
+    running: set[subprocess.Popen[str]] = set()
+
+    def run(job: _Job) -> str:
+        code = "from corrigenda.apps.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *_arguments(model, job, out, seed, device)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        running.add(process)
+        _, said = process.communicate()
+        running.discard(process)
+        return _problem(process.returncode, said)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        futures = {pool.submit(run, job): job for job in todo}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:  # interrupted: what is still running ends too, with its finished cases on disk
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+
+
+def _arguments(model: str, job: _Job, out: Path, seed: int, device: str | None) -> list[str]:
+    """Of the `corrigenda eval` that makes one measurement."""
     arguments = [
         "eval", model, "--editor", job.editor, "--data", job.data, "--limit", str(job.limit),
         "--mode", job.mode, "--known-only", "--seed", str(seed),
-        "--resume", str(out / f"{job.name}.jsonl"), "--out", str(report),
+        "--resume", str(out / f"{job.name}.jsonl"), "--out", str(out / f"{job.name}.json"),
     ]  # fmt: skip
+    if device is not None:
+        arguments += ["--device", device]
     if job.mode == "sequential":
         arguments += ["--checkpoints", ",".join(str(n) for n in (1, 10, 30, 100) if n <= job.limit)]
-    code = "from corrigenda.apps.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, check=False,
-    )  # fmt: skip
-    if done.returncode == console.INTERRUPTED or done.returncode < 0:
+    return arguments
+
+
+def _problem(code: int, said: str) -> str:
+    """Why a measurement failed, in words, or nothing."""
+    if code == console.INTERRUPTED:
         raise KeyboardInterrupt
-    if done.returncode == 0:
+    if code == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    return " ".join(lines).removeprefix("error: ") or f"exit code {done.returncode}"
+    if code < 0:
+        return f"ended by signal {-code}; too little memory, perhaps"
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    return " ".join(lines).removeprefix("error: ") or f"exit code {code}"
 
 
 def _reports(out: Path, jobs: Sequence[_Job]) -> dict[_Job, Report]:

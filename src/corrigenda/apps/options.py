@@ -242,10 +242,13 @@ def _type_name(kind: Any) -> str:
 def prepare(model: TextModel, editor: Editor) -> None:
     """Collect the second moments that the editor will ask for, with a progress bar.
 
-    They are cached, so the editor finds them ready.
+    They are cached, so the editor finds them ready. Statistics of another kind (CrispEdit's
+    curvature) the editor collects itself.
     """
     resolved: Any = editor.resolved(model)
     if "statistics" not in editor.needs or resolved.statistics == "identity":
+        return
+    if not hasattr(resolved, "tokens"):
         return
     from ..models.moments import second_moments
 
