@@ -118,6 +118,8 @@ def test_a_masked_model_is_traced_to_its_mask(family):
     found = trace(model, PROMPT, SUBJECT, samples=4, noise=10.0)
     mask = model.asked(found.prompt, found.answer).reads[0]
     whole = found.clean - found.corrupted
+    assert found.reads == mask and found.role(mask) == ROLES[4], "not the token after the mask"
+    assert found.role(len(found.tokens) - 1) == ROLES[3]
     assert abs(whole) > 1e-5, "the noise must matter"
     assert float(found.effect[mask, -1]) == pytest.approx(whole, abs=1e-6)
     others = [t for t in range(len(found.tokens)) if t != mask]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["compare", "markdown", "plot"]
 
 BASELINES = ("none",)
+TIMED = "locft-bf"
+"""The baseline whose time is 1."""
 SCORES = {
     "gen.efficacy": "efficacy",
     "gen.generalization": "generalization",
@@ -244,13 +246,14 @@ def markdown(reports: dict[_Job, Report], command: str, failed: dict[str, str]) 
         mine = {
             j: r for j, r in reports.items() if (j.mode, j.data, j.limit) == (mode, data, limit)
         }
+        unit = next((s for j, r in mine.items() if j.editor == TIMED and (s := _seconds(r))), None)
         kinds = _kinds(mine.values())
         heads = [*SCORES.values(), *(k.rpartition(":")[2].replace("_", " ") for k in kinds)]
         extra = ["retained"] if mode == "sequential" else []
         lines += [
             f"### {_titled(mode, data, limit)}",
             "",
-            "| | " + " | ".join([*heads, *extra, "s/edit", "memory", "delta"]) + " |",
+            "| | " + " | ".join([*heads, *extra, "time", "memory", "delta"]) + " |",
             "|:--|" + "--:|" * (len(heads) + len(extra) + 3),
         ]
         for job, report in mine.items():
@@ -259,9 +262,10 @@ def markdown(reports: dict[_Job, Report], command: str, failed: dict[str, str]) 
             cells += (
                 [format_score("gen.retained", report.scores.get("gen.retained"))] if extra else []
             )
-            cells += _costs(report)
+            cells += _costs(report, unit)
             name = "unedited" if job.editor == "none" else job.editor
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+        lines += ["", f"Time is that of solving one edit, {TIMED} = 1."] if unit else []
         lines.append("")
     for name, problem in failed.items():
         lines.append(f"- `{name}` was not measured: {problem}")
@@ -291,12 +295,16 @@ def _plain(name: str, report: Report) -> str:
     return format_value(name, score.value) if score is not None else ""
 
 
-def _costs(report: Report) -> list[str]:
-    cost = report.cost
-    seconds, size = cost.get("seconds_per_edit"), cost.get("bytes_per_edit")
-    memory = cost.get("peak_resident")
+def _seconds(report: Report) -> float | None:
+    return report.cost.get("seconds_per_edit")
+
+
+def _costs(report: Report, unit: float | None) -> list[str]:
+    """Time as a ratio (seconds say more about the machine), peak memory, size of the delta."""
+    seconds, size = _seconds(report), report.cost.get("bytes_per_edit")
+    memory = report.cost.get("peak_resident")
     return [
-        f"{seconds:.2f}" if seconds is not None else "",
+        f"{seconds / unit:.2g}" if seconds is not None and unit else "",
         f"{memory / 2**30:.2f} GiB" if memory else "",
         _size(size) if size is not None else "",
     ]

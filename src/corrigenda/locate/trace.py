@@ -62,6 +62,7 @@ class Trace:
     answer     the token that the model answers with, as text.
     tokens     (T) the prompt's tokens as text.
     subject    (first, last) indices of the subject's tokens, both included.
+    reads      index of the token where the answer is read: the last, or a masked model's mask.
     layers     (L) indices.
     window     layers restored together, centred at each layer and cut at both ends.
     clean      p(o).
@@ -75,6 +76,7 @@ class Trace:
     answer: str
     tokens: tuple[str, ...]
     subject: tuple[int, int]
+    reads: int
     layers: tuple[int, ...]
     kind: Kind
     window: int
@@ -98,7 +100,7 @@ class Trace:
             return None
         if token <= last:
             return ROLES[2] if token == last else ROLES[0] if token == first else ROLES[1]
-        return ROLES[4] if token == len(self.tokens) - 1 else ROLES[3]
+        return ROLES[4] if token == self.reads else ROLES[3]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -205,6 +207,7 @@ def trace(
         answer=said.strip(),
         tokens=tuple(tokens),
         subject=placed,
+        reads=asked.reads[0],
         layers=tuple(range(n_layers)),
         kind=kind,
         window=window,
