@@ -398,6 +398,37 @@ def test_peft_gives_the_same_logits(kind, dense, tmp_path):
     assert torch.allclose(ours, merged, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("family", "task"), [("gpt2", "CAUSAL_LM"), ("t5", "SEQ_2_SEQ_LM"), ("bert", None)]
+)
+def test_the_adapter_says_what_kind_of_model_it_is_for(family, task, tmp_path):
+    from peft import PeftModel
+
+    from corrigenda.edit import Rewrite
+    from corrigenda.editors import ROME
+    from corrigenda.models import TextModel
+    from tests.models.tiny import model_of, tiny
+
+    model = model_of(family)
+    editor = ROME(layers=(1,), statistics="identity", prefixes=(), steps=4, max_norm=1e3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        delta = editor(model, [Rewrite("{} is located in", "The Eiffel Tower", "Rome")])
+    path = save(delta, tmp_path / "edit")
+    config = json.loads((path / "adapter_config.json").read_text())
+    assert config["task_type"] == task
+    prompts = ["The Louvre is located in"]
+    with delta.applied(model):
+        ours = model.next_logprobs(prompts)
+    module, tokenizer = tiny(family)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        merged = PeftModel.from_pretrained(module, str(path)).merge_and_unload().eval()
+    theirs = TextModel.of(merged, tokenizer).next_logprobs(prompts)
+    assert not torch.allclose(ours, model.next_logprobs(prompts), atol=1e-3)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_the_adapter_is_uniform_fp32_and_exact(tmp_path):
     import safetensors.torch
 

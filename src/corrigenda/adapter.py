@@ -22,6 +22,10 @@ __all__ = ["Adapter", "as_adapter"]
 TOLERANCE = 1e-6  # relative error up to which a dense change may be written as two factors
 
 
+TASKS = {"encoder-decoder": "SEQ_2_SEQ_LM", "masked": None}
+"""PEFT's name of what a kind of model does, where it is not causal; it has none for filling masks."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """The content of `adapter_config.json` and of `adapter_model.safetensors`."""
@@ -56,7 +60,7 @@ def as_adapter(delta: Delta) -> Adapter:
         tensors[f"base_model.model.{module}.lora_B.weight"] = b
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": TASKS.get(delta.provenance.kind, "CAUSAL_LM"),
         "base_model_name_or_path": delta.provenance.model,
         "r": rank,
         "lora_alpha": rank,

@@ -150,6 +150,7 @@ class Provenance(BaseModel):
     edits: tuple[dict[str, Any], ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     model: str = Field(default="", description="id of the base model")
+    kind: str = Field(default="", description="causal, encoder-decoder or masked")
     tokenizer: str = Field(
         default="", description="sha256 of the tokenizer's vocabulary and merges"
     )
@@ -294,6 +295,7 @@ class Delta:
             # Outcomes go with edits by position: none at all where some are unknown.
             outcomes=a.outcomes + b.outcomes if len(a.outcomes) == len(a.edits) else (),
             model=a.model or b.model,
+            kind=a.kind or b.kind,
             tokenizer=a.tokenizer or b.tokenizer,
             statistics=a.statistics or b.statistics,
             seed=a.seed,

@@ -130,6 +130,7 @@ class Editor(ABC):
             edits=tuple(e.to_dict() for e in edits),
             outcomes=tuple(outcomes),
             model=model.id,
+            kind=model.kind,
             tokenizer=model.tokenizer_hash,
             onto=live,
             statistics=dict(solution.statistics),
