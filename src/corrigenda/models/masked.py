@@ -10,12 +10,11 @@ highest mean log-probability is the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-import torch
-
 from ..errors import EditError, InputError, ModelError
-from .asked import Asked, Forced
+from .asked import Asked
 from .text import TextModel
 from .tokens import separator
 
@@ -109,39 +108,45 @@ class Masked(TextModel):
                         f"{self.id}'s context: {prompt[:60]!r}… Shorten the prompt."
                     )
             for at in range(0, len(rows), batch_size):
-                for j, found in enumerate(self._filled(rows[at : at + batch_size]), start=at):
-                    best[j] = max(best[j], found)
+                floor = [score for score, _ in best[at : at + batch_size]]
+                found = self._filled(rows[at : at + batch_size], floor[: len(rows) - at])
+                for j, one in enumerate(found, start=at):
+                    best[j] = max(best[j], one or best[j])
         filled = [list(ids) for _, ids in best[: len(once)]]
         texts = self.tokenizer.batch_decode(filled, skip_special_tokens=True)
         answers = dict(zip(once, texts, strict=True))
         return [answers[one] for one in asked]
 
-    def _filled(self, rows: Sequence[Asked]) -> list[tuple[float, tuple[int, ...]]]:
-        """Fill the gaps, most certain token first: mean log-probability and tokens of each."""
-        masks = len(rows[0].reads)
-        questions = self.force(rows)
-        ids = questions.rows.ids.clone()
-        open_ = torch.ones(len(rows), masks, dtype=torch.bool)
-        total = torch.zeros(len(rows))
-        columns = questions.column.view(len(rows), masks).cpu()
-        every = torch.arange(len(rows))
+    def _filled(
+        self, rows: Sequence[Asked], floor: Sequence[float]
+    ) -> list[tuple[float, tuple[int, ...]] | None]:
+        """Fill the gaps, most certain token first: mean log-probability and tokens of each.
+
+        Log-probabilities are not positive, so a mean only falls from token to token: a row leaves
+        (None) once it cannot reach its floor any more.
+        """
+        masks, open_ = len(rows[0].reads), {j: list(row.reads) for j, row in enumerate(rows)}
+        ids = [list(row.ids) for row in rows]
+        total = [0.0] * len(rows)
         for _ in range(masks):
-            batch = questions.rows
-            now = Forced(
-                type(batch)(ids, batch.mask, batch.positions, batch.offset),
-                questions.row,
-                questions.column,
-                questions.wanted,
-                questions.ends,
-            )
-            logprobs = self.target_logits(now).log_softmax(-1).cpu().view(len(rows), masks, -1)
-            logprobs[..., self._mask] = float("-inf")
-            value, token = logprobs.max(-1)  # (b, masks)
-            chosen = value.masked_fill(~open_, float("-inf")).argmax(1)
-            total += value[every, chosen]
-            ids[every, columns[every, chosen]] = token[every, chosen].to(ids.device)
-            open_[every, chosen] = False
-        filled = ids.cpu().gather(1, columns)
+            at_work = list(open_)
+            if not at_work:
+                break
+            now = [replace(rows[j], ids=tuple(ids[j])) for j in at_work]
+            logprobs = self.target_logits(self.force(now)).log_softmax(-1)
+            logprobs[:, self._mask] = float("-inf")
+            value, token = (t.view(len(now), masks).tolist() for t in logprobs.cpu().max(-1))
+            for j, values, tokens in zip(at_work, value, token, strict=True):
+                places = rows[j].reads
+                surest = max(
+                    (k for k in range(masks) if places[k] in open_[j]), key=values.__getitem__
+                )
+                ids[j][places[surest]] = tokens[surest]
+                open_[j].remove(places[surest])
+                total[j] += values[surest]
+                if total[j] / masks < floor[j]:
+                    del open_[j]
         return [
-            (float(t) / masks, tuple(row)) for t, row in zip(total, filled.tolist(), strict=True)
+            (total[j] / masks, tuple(ids[j][at] for at in row.reads)) if j in open_ else None
+            for j, row in enumerate(rows)
         ]
