@@ -33,6 +33,7 @@ LAYERS = {
     "apps/": "apps",
     "__init__.py": "root",
     "errors.py": "base",
+    "lazy.py": "base",
     "edit.py": "base",
     "disk.py": "base",
     "cache.py": "base",

@@ -14,10 +14,9 @@ in `corrigenda.atlas`, and everything that can go wrong in `corrigenda.errors`.
 
 from __future__ import annotations
 
-import importlib
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy
 
 if TYPE_CHECKING:
     from . import atlas as atlas
@@ -99,28 +98,4 @@ _HOME = {
 }
 _PACKAGES = frozenset({"atlas", "benchmarks", "editors", "errors", "locate", "metrics", "models"})
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *_PACKAGES})
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing the submodule `evaluate` binds it here; the function of that name is what
-        # `corrigenda.evaluate` means, whichever was asked for first.
-        if isinstance(value, ModuleType) and name in _HOME:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+__getattr__, __dir__ = lazy(__name__, _HOME, _PACKAGES)

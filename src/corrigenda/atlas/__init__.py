@@ -14,9 +14,10 @@ Nothing heavy is imported before one of these names is used; only `train` needs 
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .closure import consequences, demo_case, edits
@@ -80,13 +81,4 @@ def card(name: str = "atlas") -> str:
     return (weights_path(name) / "README.md").read_text(encoding="utf-8")
 
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOME)
