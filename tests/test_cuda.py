@@ -21,7 +21,7 @@ from corrigenda.models.text import TextModel
 from corrigenda.storage import away
 
 from .contract import EDITS, PROMPTS, bits, editor_of, logits, solve
-from .models.test_placement import AWAY, EDIT, WITH, table
+from .models.test_placement import EDIT, WITH, table
 from .models.tiny import KIND, model_of, some_text, tiny
 
 if not torch.cuda.is_available():
@@ -36,6 +36,9 @@ PAIRS = [
     for family in FAMILIES
     if KIND[family] in editor_class(name).kinds
 ]
+
+ABOVE = 1
+"""A block in memory that is not the last: there an encoder's subject reaches no mask any more."""
 
 
 @functools.cache
@@ -97,9 +100,9 @@ def test_blocks_in_memory_beside_a_gpu(family: str, method: type) -> None:
     devices = {path: "cpu" if path in upper else 0 for path in devices}
     model = load((accelerate.dispatch_model(module, devices, main_device=0), tokenizer))
     assert model.device.type == "cuda"
-    assert away(model.live.parameter(model.site("down", AWAY).parameter))
+    assert away(model.live.parameter(model.site("down", ABOVE).parameter))
     before, plain = model.weights_hash(), model.next_logprobs(PROMPTS)
-    for layer in (0, AWAY):
+    for layer in (0, ABOVE):
         editor = method(layers=(layer,), **(WITH if method is ROME else {"steps": 4, "lr": 1e-2}))
         delta = editor(model, [EDIT])
         with delta.applied(model):
