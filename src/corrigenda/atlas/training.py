@@ -127,7 +127,7 @@ SIZES: dict[str, dict[str, Size]] = {
 
 SMALL: dict[tuple[str, str], Size] = {
     # A GPU is idle most of the time over the 24 rows that a CPU has time for.
-    ("census", "gpt2"): Size(layers=8, rows=128, steps=5000, warm=200),
+    ("census", "gpt2"): Size(layers=8, rows=128, steps=4000, warm=200),
 }
 """By world and architecture, what "small" is where that of Atlas does not suit."""
 
