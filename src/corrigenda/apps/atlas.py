@@ -81,7 +81,7 @@ def train(
         row = {"out": str(out), "world": world, "architecture": architecture, "size": size}
         console.emit({**row, "seed": seed})
         return
-    prompt = edits(1, world=world_named(world))[0].edit.text
+    prompt = atlas.edits(1, world=world_named(world))[0].edit.text
     console.out().print(Text(f'Trained: {out}. Try: corrigenda ask {out} "{prompt}"'))
 
 
