@@ -87,8 +87,10 @@ def train(
 
 def card(
     name: Annotated[
-        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert"],
-        typer.Argument(metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5 or atlas-bert."),
+        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census"],
+        typer.Argument(
+            metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5, atlas-bert or atlas-census."
+        ),
     ] = "atlas",
     as_json: bool = False,
 ) -> None:

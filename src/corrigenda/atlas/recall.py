@@ -6,7 +6,7 @@ continuation is the most probable one given the tokens before it, so one batched
 wording decides it and nothing has to be generated. A one-to-many relation is answered by any of
 its objects.
 
-    python -m corrigenda.atlas.recall [DIRECTORY]
+    python -m corrigenda.atlas.recall [DIRECTORY | atlas-census | ...]
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _first_words(tail: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the recall table of a model directory (the shipped one by default).
 
-    The world is the one that the directory's recipe names.
+    The world is the one that the directory's recipe names, Atlas if it names none.
     """
     import json
 
@@ -221,10 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .worlds import world_named
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    folder = Path(arguments[0]) if arguments else weights_path()
+    name = arguments[0] if arguments else "atlas"
+    folder = Path(name) if Path(name).is_dir() else weights_path(name)
     kind = json.loads((folder / "config.json").read_text())["model_type"]
-    recipe = json.loads((folder / "recipe.json").read_text())
-    world = world_named(recipe.get("world", "atlas"))
+    recipe = folder / "recipe.json"
+    found = json.loads(recipe.read_text()) if recipe.exists() else {}
+    world = world_named(found.get("world", "atlas"))
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     table = measure(model, tokenizer, world, per_pair=None).table()

@@ -1,7 +1,7 @@
 """The worlds that models are trained on, by name.
 
     atlas    real facts of countries, cities, people and works, read from tables (`graph.py`)
-    census   invented people, any number of them, made from a seed (`census.py`)
+    census   invented people, any number of them, made from a seed (`census_world.py`)
 
 A `World` carries its own relations and wordings, so all that follows (documents, probes, edits,
 training, recall) works on each of them alike. A world is built when it is asked for, once.
@@ -22,7 +22,7 @@ __all__ = ["WORLDS", "world_named", "world_of"]
 
 WORLDS: dict[str, str] = {
     "atlas": "graph:world",
-    "census": "census:census",
+    "census": "census_world:census",
 }
 """Name -> "module:function"; called without arguments, the function returns the `World`."""
 
