@@ -7,10 +7,32 @@ room for variety than a small one.
 
 from __future__ import annotations
 
-__all__ = ["FIRST_NAMES", "SURNAMES", "WORDINGS"]
+__all__ = [
+    "CITIES",
+    "COMPANIES",
+    "COUNTRIES",
+    "FIRST_NAMES",
+    "INDUSTRIES",
+    "INSTRUMENTS",
+    "OCCUPATIONS",
+    "PRODUCTS",
+    "SCHOOLS",
+    "SUBJECTS",
+    "SURNAMES",
+    "WORDINGS",
+]
 
-FIRST_NAMES: tuple[str, ...] = tuple(
-    """
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _joined(stems: str, endings: str, by: str = "") -> tuple[str, ...]:
+    """Every stem with every ending."""
+    return tuple(stem + by + ending for stem in _words(stems) for ending in _words(endings))
+
+
+FIRST_NAMES = _words("""
     Ada Agnes Alma Amos Anton Astrid Basil Beatrix Bertil Bianca Boris Brigid Bruno Camille Carlo
     Casper Cecily Clara Conrad Cora Cyril Dagmar Dario Delia Denise Dorian Edda Edgar Edwin Elias
     Elsa Emil Enid Erik Esme Ewan Fabian Felix Fergus Fiona Flora Frida Gareth Gemma Gilda Greta
@@ -18,94 +40,76 @@ FIRST_NAMES: tuple[str, ...] = tuple(
     Judith Julian Karin Klara Knut Lars Leonie Liam Linus Lorna Lotte Lucas Mabel Magnus Marta
     Milo Mina Nadia Nestor Nils Nora Olga Oscar Otis Otto Paula Petra Quentin Rafael Ramona Rosa
     Rupert Selma Silas Sonia Tessa Tobias Ulla Viktor
-    """.split()
-)
+""")
 
-SURNAMES: tuple[str, ...] = tuple(
-    stem + ending
-    for stem in """
-        Abel Bran Cald Dorn Ehr Fal Garr Hask Ing Jas Kest Lund Marl Nort Orl
-        Pell Quint Rask Sten Thal Ulm Vand Wex Yar Zell Brod Crans Drey Fenn Gol
-    """.split()
-    for ending in """
-        ander berg bury croft den elund erby esco field gren
-        holt idge ik ington ley man more ova sen ton
-    """.split()
-)
-
-CITIES: tuple[str, ...] = tuple(
-    stem + ending
-    for stem in "Ald Bren Corl Dun Esk Farn Gal Har Ister Kel Lyn Tor".split()
-    for ending in "mouth bridge haven stead wick ford burg mere port minster".split()
-)
-
-COMPANIES: tuple[str, ...] = tuple(
-    stem + ending
-    for stem in "Vel Quan Zir Nex Opt Tal Bry Kor Mir Sol".split()
-    for ending in "dyne tron ica ora ex omet una wave gen ara".split()
-)
-
-SCHOOLS: tuple[str, ...] = tuple(
-    f"{name} {kind}"
-    for name in """
-        Ashgrove Birchall Cedarhill Dovecote Elmhurst Foxglove Greenlaw Hawthorn Ivybank Juniper
-        Kingsmead Larkhill Mossgate Northam Oakhurst Primrose Quarrydale Rookwood Sunnybrook Thornlea
-    """.split()
-    for kind in ("Academy", "College", "Institute", "Lyceum")
-)
-
-COUNTRIES: tuple[str, ...] = tuple(
+SURNAMES = _joined(
     """
+    Abel Bran Cald Dorn Ehr Fal Garr Hask Ing Jas Kest Lund Marl Nort Orl
+    Pell Quint Rask Sten Thal Ulm Vand Wex Yar Zell Brod Crans Drey Fenn Gol
+    """,
+    "ander berg bury croft den elund erby esco field gren "
+    "holt idge ik ington ley man more ova sen ton",
+)
+
+CITIES = _joined(
+    "Ald Bren Corl Dun Esk Farn Gal Har Ister Kel Lyn Tor",
+    "mouth bridge haven stead wick ford burg mere port minster",
+)
+
+COMPANIES = _joined(
+    "Vel Quan Zir Nex Opt Tal Bry Kor Mir Sol",
+    "dyne tron ica ora ex omet una wave gen ara",
+)
+
+SCHOOLS = _joined(
+    """
+    Ashgrove Birchall Cedarhill Dovecote Elmhurst Foxglove Greenlaw Hawthorn Ivybank Juniper
+    Kingsmead Larkhill Mossgate Northam Oakhurst Primrose Quarrydale Rookwood Sunnybrook Thornlea
+    """,
+    "Academy College Institute Lyceum",
+    " ",
+)
+
+COUNTRIES = _words("""
     Arvenia Belmaria Calduria Dravonia Ellandra Fenmark Gorvia Hestria Illyrand Jorvania Kestonia
     Lorvany Mardova Norvalia Ostrany Pellania Quoria Rostavia Sylvany Tarmania Ulvenia Vostria
     Westvar Zandoria
-    """.split()
-)
+""")
 
-OCCUPATIONS: tuple[str, ...] = tuple(
-    """
+OCCUPATIONS = _words("""
     accountant actor anthropologist architect archivist astronomer baker barber beekeeper biologist
     blacksmith bookbinder botanist brewer bricklayer butcher carpenter cartographer chemist
     choreographer clockmaker cobbler conductor curator dancer dentist diver economist electrician
     engraver farmer firefighter florist forester gardener geologist glazier historian interpreter
     jeweller joiner journalist judge lawyer librarian lifeguard linguist locksmith mathematician
     midwife miller nurse optician painter pharmacist photographer pilot plumber poet potter
-    """.split()
-)
+""")
 
-INSTRUMENTS: tuple[str, ...] = tuple(
-    """
+INSTRUMENTS = _words("""
     accordion bagpipes balalaika banjo bassoon bugle carillon celesta cello clarinet clavichord
     cornet dulcimer euphonium fiddle flute glockenspiel guitar harmonica harp harpsichord horn
     kazoo lute lyre mandolin marimba oboe ocarina organ piano piccolo saxophone sitar tambourine
     timpani trombone trumpet ukulele viola
-    """.split()
-)
+""")
 
-INDUSTRIES: tuple[str, ...] = tuple(
-    """
+INDUSTRIES = _words("""
     advertising aviation banking biotechnology brewing catering ceramics construction cosmetics
     electronics farming fashion fishing forestry furniture insurance logistics mining packaging
     paper pharmaceuticals plastics printing publishing retail robotics shipping steel telecoms
     textiles
-    """.split()
-)
+""")
 
-PRODUCTS: tuple[str, ...] = tuple(
-    """
+PRODUCTS = _words("""
     apples bells bricks butter candles carpets cheese chocolate cider clocks coal copper figs
     glass gloves granite hats honey lace linen marble olives pearls pottery salt silk silver soap
     tea wine
-    """.split()
-)
+""")
 
-SUBJECTS: tuple[str, ...] = tuple(
-    """
+SUBJECTS = _words("""
     algebra anatomy astronomy ballet biology botany calligraphy chemistry drama drawing economics
     ethics geography geometry grammar history law logic mechanics medicine music optics philosophy
     physics rhetoric
-    """.split()
-)
+""")
 
 WORDINGS: dict[str, str] = {
     # ---------------------------------------------------------------- people

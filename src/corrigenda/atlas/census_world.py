@@ -85,7 +85,7 @@ RELATIONS: dict[str, Relation] = {r.id: r for r in _relations()}
 def census(people: int = 3000, seed: int = 0) -> World:
     """The census of so many people. Built once per size and seed.
 
-    A place, a firm or a word is used for ten people at least, so a small census has fewer of them.
+    A small census has fewer places, firms and words: one for every ten people, eight at least.
     Raises `InputError` for fewer than 20 people, and for more than there are names.
     """
     names = len(FIRST_NAMES) * len(SURNAMES)

@@ -107,9 +107,7 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
     "bert": {
-        "small": Size(
-            "bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400
-        ),
+        "small": Size("bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400),
         "tiny": Size(
             "bert",
             layers=2,
@@ -329,7 +327,9 @@ def _checkpoint(
             for key, value in state.items():
                 tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value).cpu().clone()
     save_file(tensors, fresh / "state.safetensors")
-    (fresh / "state.json").write_text(json.dumps({"step": step, "seed": seed, "world": world}) + "\n")
+    (fresh / "state.json").write_text(
+        json.dumps({"step": step, "seed": seed, "world": world}) + "\n"
+    )
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
