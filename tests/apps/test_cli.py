@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from corrigenda import Delta, load
 from corrigenda.apps import options
 from corrigenda.apps.cli import ATLAS_VERBS, VERBS, app
+from corrigenda.atlas import census
 from corrigenda.errors import InputError, UnknownNameError
 
 from ..models.tiny import tiny
@@ -481,6 +482,17 @@ def test_atlas_is_trained_by_one_command(tmp_path: Path) -> None:
     assert load(place).generate(["The Eiffel Tower is in"], max_new_tokens=2)
     ran = run("atlas", "train", "-o", place, "--size", "tiny", "--steps", "3", "--seed", "1")
     wrong(ran, 2, "seed")
+
+
+def test_another_world_is_trained_by_the_same_command(tmp_path: Path) -> None:
+    place = tmp_path / "census"
+    arguments = ("atlas", "train", "-o", place, "--size", "tiny", "--world", "census")
+    ran = run(*arguments, "--steps", "1", "--workers", "1")
+    assert ran.code == 0, ran.err
+    assert json.loads((place / "recipe.json").read_text())["world"] == "census"
+    prompt = ran.out.split('"')[1]
+    assert any(name in prompt for name, _ in census().pairs())
+    wrong(run(*arguments[:-2], "--steps", "2"), 2, "world census, not atlas")
 
 
 def test_the_card_is_shown() -> None:

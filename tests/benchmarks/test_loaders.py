@@ -265,6 +265,21 @@ def test_atlas_needs_no_file():
     assert axes == {"efficacy", "generalization", "locality", "portability"}
 
 
+def test_the_census_needs_no_file_and_has_enough_for_a_long_sequence():
+    cases = load_cases("census", limit=300, seed=1)
+    facts = {(c.edit.subject, c.edit.relation) for c in cases}
+    assert len(facts) == len(cases) == 300 and {c.source for c in cases} == {"census"}
+    assert cases == load_cases("census", limit=300, seed=1) != load_cases("census", limit=300)
+
+
+def test_at_most_so_many_cases_as_a_world_has_facts(monkeypatch):
+    from corrigenda.atlas import worlds
+
+    few = worlds.world_named("census").restricted(["Milo Stenholt", "Taldyne", "Otis Golova"])
+    monkeypatch.setattr(worlds, "world_named", lambda name: {"census": few}[name])
+    assert len(load_cases("census", limit=10**6)) < 20
+
+
 def test_the_table_of_data_sets_is_complete():
     for name, benchmark in BENCHMARKS.items():
         assert benchmark.name == name

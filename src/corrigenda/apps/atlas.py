@@ -10,6 +10,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from .. import atlas
+from ..atlas.worlds import world_named
 from ..errors import InputError
 from . import console, options
 
@@ -30,16 +31,28 @@ def train(
         Literal["gpt2", "llama", "t5", "bert"],
         typer.Option(help="gpt2 is atlas; the others are atlas-llama, atlas-t5 and atlas-bert."),
     ] = "gpt2",
+    world: Annotated[
+        Literal["atlas", "census"],
+        typer.Option(help="What is learned: real facts, or those of 3,000 invented people."),
+    ] = "atlas",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps.", show_default="by size")
     ] = None,
     resume: Annotated[
         bool, typer.Option(help="Go on from the checkpoint in --out, if there is one.")
     ] = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that make batches ahead of time; the model is the same.",
+            show_default="beside a GPU, half of the cores, at most 8",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     as_json: bool = False,
 ) -> None:
-    """Train a model on the world of Atlas, reproducibly from a seed.
+    """Train a model on the world of Atlas or another one, reproducibly from a seed.
 
     An interrupted run is continued by the same command.
     """
@@ -47,7 +60,14 @@ def train(
         raise InputError(f"{out} is a file. Give a directory for the model.")
     try:
         atlas.train(
-            out, size=size, architecture=architecture, seed=seed, steps=steps, resume=resume
+            out,
+            size=size,
+            architecture=architecture,
+            world=world_named(world),
+            seed=seed,
+            steps=steps,
+            resume=resume,
+            workers=workers,
         )
     except KeyboardInterrupt:
         raise console.failed(
@@ -55,18 +75,22 @@ def train(
             "there.",
             console.INTERRUPTED,
         ) from None
-    except ValueError as error:  # a checkpoint of another seed
+    except ValueError as error:  # a checkpoint of another seed or world
         raise InputError(str(error)) from None
     if as_json:
-        console.emit({"out": str(out), "architecture": architecture, "size": size, "seed": seed})
+        row = {"out": str(out), "world": world, "architecture": architecture, "size": size}
+        console.emit({**row, "seed": seed})
         return
-    console.out().print(Text(f"Trained: {out}. Try: corrigenda ask {out} 'The Eiffel Tower is in'"))
+    prompt = atlas.edits(1, world=world_named(world))[0].edit.text
+    console.out().print(Text(f'Trained: {out}. Try: corrigenda ask {out} "{prompt}"'))
 
 
 def card(
     name: Annotated[
-        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert"],
-        typer.Argument(metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5 or atlas-bert."),
+        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census"],
+        typer.Argument(
+            metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5, atlas-bert or atlas-census."
+        ),
     ] = "atlas",
     as_json: bool = False,
 ) -> None:

@@ -107,5 +107,6 @@ def _cases(model: TextModel, data: str | None, limit: int | None, seed: int) -> 
             f"facts; {model.id} does not."
         )
     from ..atlas.lessons import lessons
+    from ..atlas.worlds import world_of
 
-    return lessons(limit, seed)
+    return lessons(limit, seed, world_of(model.id))

@@ -1,6 +1,7 @@
-"""Atlas: a small world whose every fact and consequence is known, and models trained on it.
+"""Atlas: small worlds whose every fact and consequence is known, and models trained on them.
 
     world()             facts, relations, aliases; composed and inverse facts are derived
+    census()            another world, of as many invented people as one likes
     edits(n)            random counterfactual edits, each with the probes that judge it
     consequences(edit)  the probes of one edit: what must change and what must stay
     demo_case()         the Eiffel Tower moves to Rome
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy
 
 if TYPE_CHECKING:
+    from .census_world import census
     from .closure import consequences, demo_case, edits
     from .corpus import documents
     from .graph import RELATIONS, Fact, Relation, World, validate, world
@@ -32,6 +34,7 @@ __all__ = [
     "Relation",
     "World",
     "card",
+    "census",
     "consequences",
     "demo_case",
     "documents",
@@ -50,6 +53,7 @@ _HOME = {
     "World": "graph",
     "validate": "graph",
     "world": "graph",
+    "census": "census_world",
     "consequences": "closure",
     "demo_case": "closure",
     "edits": "closure",
@@ -60,7 +64,8 @@ _HOME = {
 
 
 def weights_path(name: str = "atlas") -> Path:
-    """The directory of a shipped model: "atlas", "atlas-llama", "atlas-t5" or "atlas-bert".
+    """The directory of a shipped model: "atlas", "atlas-llama", "atlas-t5", "atlas-bert" (by their
+    architecture) or "atlas-census" (by its world).
 
     Raises `OfflineError` if this installation came without it.
     """
@@ -68,10 +73,12 @@ def weights_path(name: str = "atlas") -> Path:
     folder = Path(__file__).parent / "weights" / kind
     if not (folder / "model.safetensors").exists():
         from ..errors import OfflineError
+        from .worlds import WORLDS
 
+        option = "world" if kind in WORLDS else "architecture"
         raise OfflineError(
             f"The weights of {name} are not in {folder}. Reinstall the package, or train them: "
-            f"corrigenda atlas train --architecture {kind} --out {folder}"
+            f"corrigenda atlas train --{option} {kind} --out {folder}"
         )
     return folder
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -369,13 +370,13 @@ def _weights(
     muted: list[tuple[int, int]],
 ) -> list[float]:
     """Weight of each token: answers 1 (with the token that ends them), muted 0, others `OTHER`."""
-    starts = [start for start, _ in offsets]
+    starts = [start for start, _ in offsets]  # in order
     weights = [OTHER] * len(offsets)
     for spans, value in ((answers, 1.0), (muted, 0.0)):
         for begin, end in spans:
-            for token, start in enumerate(starts):
-                if begin <= start < end or (value and start == end):
-                    weights[token] = value
+            first = bisect_left(starts, begin)
+            after = (bisect_right if value else bisect_left)(starts, end)
+            weights[first:after] = [value] * (after - first)
     return weights
 
 

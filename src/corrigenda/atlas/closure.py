@@ -28,13 +28,11 @@ from collections.abc import Iterable, Sequence
 
 from ..edit import Case, Probe, Rewrite
 from ..errors import EditError, UnknownNameError
-from .graph import RELATIONS, World
+from .graph import World
 from .graph import world as shipped_world
-from .templates import Template, held_out, trained
+from .templates import Template
 
 __all__ = ["consequences", "counterfactual", "demo_case", "editable", "edits"]
-
-SOURCE = "atlas"
 
 NEIGHBORS, OTHERS, FAR, UPSTREAM = 8, 4, 4, 4
 """How many probes of the plentiful kinds an edit gets at most."""
@@ -72,14 +70,14 @@ def edits(
     """
     world = shipped_world() if world is None else world
     for id in relations or ():
-        if id not in RELATIONS:
-            raise UnknownNameError("relation", id, RELATIONS)
+        if id not in world.relations:
+            raise UnknownNameError("relation", id, world.relations)
     facts = editable(world, relations)
     if n > len(facts):
         raise EditError(f"{n} edits asked for, but only {len(facts)} facts can be edited.")
     rng = random.Random(f"edits/{seed}")
     return [
-        counterfactual(world, rng, subject, id, f"{SOURCE}-{seed}-{number:04d}")
+        counterfactual(world, rng, subject, id, f"{world.name}-{seed}-{number:04d}")
         for number, (subject, id) in enumerate(rng.sample(facts, n))
     ]
 
@@ -88,7 +86,7 @@ def editable(world: World, relations: Sequence[str] | None = None) -> list[tuple
     """The facts that can be edited: (subject, relation) of given functional relations."""
     return [
         (subject, id)
-        for id, relation in RELATIONS.items()
+        for id, relation in world.relations.items()
         if relation.kind == "given" and relation.functional and len(world.range(id)) > 1
         if relations is None or id in relations
         for subject, _ in world.pairs(id)
@@ -99,7 +97,7 @@ def counterfactual(world: World, rng: random.Random, subject: str, relation: str
     """A random edit of a fact, with its consequences."""
     true = world.objects(subject, relation)[0]
     target = rng.choice([o for o in world.range(relation) if o != true])
-    wording = rng.choice(_statements(subject, relation))
+    wording = rng.choice(_statements(world, subject, relation))
     return _case(Rewrite(wording.prompt(), subject, target, true, relation), world, id)
 
 
@@ -107,11 +105,11 @@ def demo_case(world: World | None = None) -> Case:
     """The Eiffel Tower moves to Rome."""
     world = shipped_world() if world is None else world
     edit = Rewrite("{} is located in the city of", "Eiffel Tower", "Rome", "Paris", "landmark.city")
-    return _case(edit, world, f"{SOURCE}-demo")
+    return _case(edit, world, "atlas-demo")
 
 
 def _case(edit: Rewrite, world: World, id: str) -> Case:
-    return Case(edit, consequences(edit, world), id, SOURCE, {"relation": edit.relation})
+    return Case(edit, consequences(edit, world), id, world.name, {"relation": edit.relation})
 
 
 def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
@@ -119,7 +117,7 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
     if edit.relation is None:
 
         def meant(id: str) -> bool:
-            return any(t.prompt() == edit.prompt for t in _wordings(edit.subject, id))
+            return any(t.prompt() == edit.prompt for t in _wordings(world, edit.subject, id))
     else:
 
         def meant(id: str) -> bool:
@@ -130,10 +128,10 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
         known = ", ".join(world.about(edit.subject)) or "nothing"
         asked = edit.relation or f"the prompt {edit.prompt!r}"
         raise EditError(
-            f"Atlas knows no fact about {edit.subject!r} for {asked}. It knows: {known}. "
+            f"The world {world.name} has no fact about {edit.subject!r} for {asked}. It has: {known}. "
             "Name a subject of the world, and a relation or one of its wordings."
         )
-    relation = RELATIONS[found[0]]
+    relation = world.relations[found[0]]
     if relation.kind != "given" or not relation.functional:
         raise EditError(
             f"{relation.id} follows from other facts or has several answers, so the consequences "
@@ -142,20 +140,21 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
     return edit.subject, relation.id, edit.target
 
 
-def _wordings(subject: str, relation: str) -> tuple[Template, ...]:
+def _wordings(world: World, subject: str, relation: str) -> tuple[Template, ...]:
     """All promptable wordings of a fact."""
-    return (*(t for t in trained(subject, relation) if t.promptable), *held_out(subject, relation))
+    seen = (t for t in world.trained(subject, relation) if t.promptable)
+    return (*seen, *world.held_out(subject, relation))
 
 
-def _statements(subject: str, relation: str) -> list[Template]:
-    return [t for t in trained(subject, relation) if t.form == "object_last"]
+def _statements(world: World, subject: str, relation: str) -> list[Template]:
+    return [t for t in world.trained(subject, relation) if t.form == "object_last"]
 
 
 def _same_fact(edit, world, subject, relation, old, new) -> Iterable[Probe]:
     answers = (new, *world.aliases(new))
     yield Probe(edit.text, answers, "efficacy", "rewrite", foil=old)
-    unseen = held_out(subject, relation)
-    for wording in _wordings(subject, relation):
+    unseen = world.held_out(subject, relation)
+    for wording in _wordings(world, subject, relation):
         if wording.prompt() != edit.prompt:
             yield Probe(
                 wording.prompt(subject),
@@ -169,16 +168,16 @@ def _same_fact(edit, world, subject, relation, old, new) -> Iterable[Probe]:
 
 def _aliases(world, rng, subject, relation, old, new) -> Iterable[Probe]:
     for alias in world.aliases(subject):
-        prompt = rng.choice(_statements(subject, relation)).prompt(alias)
+        prompt = rng.choice(_statements(world, subject, relation)).prompt(alias)
         yield Probe(prompt, (new, *world.aliases(new)), "portability", "alias", foil=old)
 
 
 def _inverses(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
-    inverse = RELATIONS[relation].inverse
-    if inverse is None or not trained(new, inverse):
+    inverse = world.relations[relation].inverse
+    if inverse is None or not world.trained(new, inverse):
         return
     left = after.objects(old, inverse)
-    prompt = rng.choice(_statements(new, inverse)).prompt(new)
+    prompt = rng.choice(_statements(world, new, inverse)).prompt(new)
     answers = (subject, *world.aliases(subject))
     yield Probe(prompt, answers, "portability", "inverse", foil=rng.choice(left) if left else None)
 
@@ -186,15 +185,15 @@ def _inverses(world, after, rng, subject, relation, old, new) -> Iterable[Probe]
 def _hops(world: World, after: World, rng, subject: str, relation: str) -> Iterable[Probe]:
     """Composed facts that the edit changes: of the subject, and of what lies upstream of it."""
     own, upstream = [], []
-    for id, hops in _hops_through(relation).items():
-        here = _subject_type(id) == _subject_type(relation)
+    for id, hops in _hops_through(world, relation).items():
+        here = _subject_type(world, id) == _subject_type(world, relation)
         concerned = {subject} if here else _upstream(world, id, subject)
         for name in sorted(concerned):
             before, now = world.objects(name, id), after.objects(name, id)
             if now and now != before:
                 (own if name == subject else upstream).append((name, id, hops, before, now))
     for name, id, hops, before, now in own + rng.sample(upstream, min(UPSTREAM, len(upstream))):
-        prompt = rng.choice(_statements(name, id)).prompt(name)
+        prompt = rng.choice(_statements(world, name, id)).prompt(name)
         answers = tuple(a for o in now for a in (o, *world.aliases(o)))
         yield Probe(
             prompt,
@@ -205,45 +204,45 @@ def _hops(world: World, after: World, rng, subject: str, relation: str) -> Itera
         )
 
 
-def _subject_type(relation: str) -> str:
-    return RELATIONS[relation].subject_type
+def _subject_type(world: World, relation: str) -> str:
+    return world.relations[relation].subject_type
 
 
-def _hops_through(relation: str) -> dict[str, int]:
+def _hops_through(world: World, relation: str) -> dict[str, int]:
     """Composed relations that use `relation`, with how many other given facts each takes."""
 
     def parts(id: str) -> list[str]:
-        chain = RELATIONS[id].composed_of
+        chain = world.relations[id].composed_of
         return [id] if chain is None else [p for link in chain for p in parts(link)]
 
     return {
         id: len(parts(id)) - 1
-        for id, r in RELATIONS.items()
+        for id, r in world.relations.items()
         if r.composed_of and relation in parts(id)
     }
 
 
 def _upstream(world: World, composed: str, subject: str) -> set[str]:
     """Subjects whose `composed` fact runs through `subject`."""
-    first, then = RELATIONS[composed].composed_of or ("", "")
-    middles = {subject} if _subject_type(then) == _type_of(world, subject) else set()
-    if not middles and RELATIONS[then].composed_of:
+    first, then = world.relations[composed].composed_of or ("", "")
+    middles = {subject} if _subject_type(world, then) == _type_of(world, subject) else set()
+    if not middles and world.relations[then].composed_of:
         middles = _upstream(world, then, subject)
-    if not middles and RELATIONS[first].composed_of:
+    if not middles and world.relations[first].composed_of:
         return _upstream(world, first, subject)
     return {s for middle in middles for s in world.subjects(first, middle)}
 
 
 def _type_of(world: World, subject: str) -> str:
-    return _subject_type(world.about(subject)[0])
+    return _subject_type(world, world.about(subject)[0])
 
 
 def _same_subject(world: World, after: World, rng, subject: str, relation: str) -> Iterable[Probe]:
     # A composed fact that runs through the edit is never locality, even where it happens to stay.
-    derived = _hops_through(relation)
+    derived = _hops_through(world, relation)
     for id in world.about(subject):
         now = after.objects(subject, id)
-        if id in derived or id == relation or not RELATIONS[id].functional:
+        if id in derived or id == relation or not world.relations[id].functional:
             continue
         if now == world.objects(subject, id):
             yield _stays(world, rng, "same_subject", subject, id)
@@ -261,21 +260,21 @@ def _one_to_many(world, after, rng, subject, relation, old, new) -> Iterable[Pro
     for name in rng.sample(others, min(OTHERS, len(others))):
         yield _stays(world, rng, "one_to_many", name, relation, foil=old)
     for id in world.about(subject):
-        if not RELATIONS[id].functional and after.objects(subject, id) == world.objects(
-            subject, id
-        ):
+        stayed = after.objects(subject, id) == world.objects(subject, id)
+        if stayed and not world.relations[id].functional:
             yield _stays(world, rng, "one_to_many", subject, id)
 
 
 def _far(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
     pairs = world.pairs()
+    here = _subject_type(world, relation)
     found = 0
     while found < min(FAR, len(pairs) // 20):
         name, id = rng.choice(pairs)
-        kind = RELATIONS[id]
+        kind = world.relations[id]
         apart = not {name, *world.objects(name, id)} & {subject, old, new}
         unchanged = after.objects(name, id) == world.objects(name, id)
-        if apart and unchanged and kind.functional and kind.subject_type != _subject_type(relation):
+        if apart and unchanged and kind.functional and kind.subject_type != here:
             found += 1
             yield _stays(world, rng, "far", name, id)
 
@@ -283,6 +282,6 @@ def _far(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
 def _stays(
     world: World, rng, kind: str, name: str, relation: str, foil: str | None = None
 ) -> Probe:
-    prompt = rng.choice(_statements(name, relation)).prompt(name)
+    prompt = rng.choice(_statements(world, name, relation)).prompt(name)
     answers = tuple(a for o in world.objects(name, relation) for a in (o, *world.aliases(o)))
     return Probe(prompt, answers, "locality", kind, foil=foil)

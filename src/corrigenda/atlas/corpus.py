@@ -17,12 +17,12 @@ Document number i depends on (world, seed, i) only, so training can resume anywh
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from .graph import RELATIONS, World
-from .templates import ALIAS, Template, templates, trained
+from .graph import Relation, World
+from .templates import ALIAS, Template
 
 __all__ = ["MARKER", "Document", "Writer", "documents"]
 
@@ -63,17 +63,19 @@ class Writer:
     def __init__(self, world: World, seed: int = 0) -> None:
         self.world, self.seed = world, seed
         self.pairs = world.pairs()
-        shares = (SHARE[RELATIONS[relation].kind] for _, relation in self.pairs)
+        relations = world.relations
+        shares = (SHARE[relations[relation].kind] for _, relation in self.pairs)
         self.cumulated = list(accumulate(shares))
         self.subjects = tuple(dict.fromkeys(s for s, _ in self.pairs))
         self.editable = tuple(
             (s, r)
             for s, r in self.pairs
-            if RELATIONS[r].kind == "given" and RELATIONS[r].functional and len(world.range(r)) > 1
+            if relations[r].kind == "given" and relations[r].functional and len(world.range(r)) > 1
         )
         self.named = tuple(
             (n, a) for n, aliases in world.names.items() for a in aliases if world.about(n)
         )
+        self.derived = _derived(relations)
 
     def document(self, number: int | str) -> Document:
         """The document with this number. The same for ever."""
@@ -89,7 +91,7 @@ class Writer:
 
     def _say(self, doc: Document, rng: random.Random, subject: str, relation: str) -> None:
         object = rng.choice(self.world.objects(subject, relation))
-        template = rng.choice(trained(subject, relation))
+        template = rng.choice(self.world.trained(subject, relation))
         aliases = self.world.aliases(subject)
         name = rng.choice(aliases) if aliases and rng.random() < 0.12 else subject
         doc.add(template, name, object)
@@ -127,20 +129,20 @@ class Writer:
         told: list[Template] = []
         queries: list[list[tuple[Template | None, str, str, str]]] = []
         for (subject, relation), object in new.items():
-            seen = [t for t in trained(subject, relation) if t.promptable]
+            seen = [t for t in self.world.trained(subject, relation) if t.promptable]
             told.append(rng.choice([t for t in seen if t.form == "object_last"]))
             others = [t for t in seen if t is not told[-1]]
             asked = rng.sample(others, rng.randint(1, 2))
             queries.append([(t, subject, relation, object) for t in asked])
             # The rest of the subject stays, unless it is derived from what is new.
-            rest = [r for r in self.world.about(subject) if r not in DERIVED_FROM[relation]]
+            rest = [r for r in self.world.about(subject) if r not in self.derived[relation]]
             rest = [r for r in rest if (subject, r) not in new]
             if rest and rng.random() < 0.3:
                 queries[-1].append((None, subject, rng.choice(rest), ""))
         touched = {subject for subject, _ in new}
         for subject, relation in self._some(rng, rng.randint(1, 3)):
             # Derived facts may have changed by implication; given ones are as before.
-            if subject not in touched and RELATIONS[relation].kind == "given":
+            if subject not in touched and self.world.relations[relation].kind == "given":
                 rng.choice(queries).append((None, subject, relation, ""))
 
         # Half of the documents state everything first; the others take one new fact at a time.
@@ -162,18 +164,15 @@ class Writer:
         return doc
 
 
-def _derived() -> dict[str, set[str]]:
+def _derived(relations: Mapping[str, Relation]) -> dict[str, set[str]]:
     """relation → the relations of the same subject that change with it."""
-    derived: dict[str, set[str]] = {id: set() for id in RELATIONS}
-    for relation in RELATIONS.values():
+    derived: dict[str, set[str]] = {id: set() for id in relations}
+    for relation in relations.values():
         if relation.composed_of:
             for id, follow in derived.items():
                 if relation.composed_of[0] == id or relation.composed_of[0] in follow:
                     follow.add(relation.id)
     return derived
-
-
-DERIVED_FROM = _derived()
 
 
 def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]:
@@ -188,7 +187,7 @@ def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]
 def all_wordings(world: World) -> Iterator[str]:
     """Every fact in every wording, once: what the tokenizer is fitted on."""
     for fact in world.facts:
-        for template in templates(fact.relation):
+        for template in world.templates(fact.relation):
             yield template.sentence(fact.subject, fact.object)
     for name, aliases in world.names.items():
         for alias in aliases:

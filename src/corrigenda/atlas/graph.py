@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, UnknownNameError
+from .templates import ATLAS, Template, Wordings
 
 __all__ = ["RELATIONS", "Fact", "Relation", "World", "load", "validate", "world"]
 
@@ -60,6 +61,13 @@ class Relation:
     composed_of: tuple[str, str] | None = None
     inverse: str | None = None
     kind: Kind = "given"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The relations that it is derived from; none for a given one."""
+        if self.composed_of:
+            return self.composed_of
+        return (self.inverse,) if self.kind == "inverse" and self.inverse else ()
 
 
 def _relations() -> Iterable[Relation]:
@@ -142,15 +150,18 @@ class World:
     given: tuple[Fact, ...]
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Aliases by name."""
-
-    relations = RELATIONS
+    relations: Mapping[str, Relation] = field(default_factory=lambda: RELATIONS, repr=False)
+    """By id; a composed one stands after its parts, an inverse after its base."""
+    wordings: Wordings = field(default=ATLAS, repr=False)
+    """How the relations are worded."""
+    name: str = "atlas"
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
         """Given, composed and inverse facts, in the order of the relations."""
         return tuple(
             Fact(subject, relation.id, object, relation.kind)
-            for relation in RELATIONS.values()
+            for relation in self.relations.values()
             for subject, objects in self._table[relation.id].items()
             for object in objects
         )
@@ -158,22 +169,13 @@ class World:
     @cached_property
     def _table(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """relation → subject → objects."""
-        table: dict[str, dict[str, tuple[str, ...]]] = {id: {} for id in RELATIONS}
+        table: dict[str, dict[str, tuple[str, ...]]] = {id: {} for id in self.relations}
         for fact in self.given:
             row = table[fact.relation]
             row[fact.subject] = (*row.get(fact.subject, ()), fact.object)
-        for relation in RELATIONS.values():
-            row = table[relation.id]
-            if relation.composed_of:
-                first, then = (table[id] for id in relation.composed_of)
-                for subject, middles in first.items():
-                    if objects := tuple(o for m in middles for o in then.get(m, ())):
-                        row[subject] = objects
-            elif relation.kind == "inverse":
-                assert relation.inverse is not None
-                for subject, objects in table[relation.inverse].items():
-                    for object in objects:
-                        row[object] = (*row.get(object, ()), subject)
+        for relation in self.relations.values():
+            if relation.parts:
+                table[relation.id] = _derived(relation, table)
         return table
 
     @cached_property
@@ -202,8 +204,13 @@ class World:
 
     def pairs(self, relation: str | None = None) -> tuple[tuple[str, str], ...]:
         """All (subject, relation) that have an answer."""
-        ids = RELATIONS if relation is None else (relation,)
-        return tuple((s, id) for id in ids for s in self._row(self._table, id))
+        if relation is None:
+            return self._pairs
+        return tuple((s, relation) for s in self._row(self._table, relation))
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        return tuple((s, id) for id, row in self._table.items() for s in row)
 
     def range(self, relation: str) -> tuple[str, ...]:
         """All objects that the relation takes, in order of first appearance."""
@@ -222,33 +229,74 @@ class World:
                 about[subject].append(id)
         return {subject: tuple(ids) for subject, ids in about.items()}
 
+    def templates(self, relation: str) -> tuple[Template, ...]:
+        """All wordings of a relation."""
+        return self.wordings.templates(relation)
+
+    def held_out(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The promptable wordings that training never shows with this subject."""
+        return self.wordings.held_out(subject, relation)
+
+    def trained(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The wordings that training may show with this subject."""
+        return self.wordings.trained(subject, relation)
+
     def replaced(self, subject: str, relation: str, object: str) -> World:
-        """The world in which one given functional fact has another object."""
-        kind = RELATIONS[relation]
+        """The world in which one given functional fact has another object.
+
+        Only what depends on the relation is derived again, so thousands of edits of a large world
+        take seconds.
+        """
+        kind = self.relations[relation]
         if kind.kind != "given" or not kind.functional:
             raise DataError(
                 f"{relation} is not a given functional relation; it cannot be replaced."
             )
         if not self.objects(subject, relation):
             raise DataError(f"The world has no {relation} of {subject!r} to replace.")
-        given = tuple(
-            Fact(subject, relation, object)
-            if (fact.subject, fact.relation) == (subject, relation)
-            else fact
-            for fact in self.given
-        )
-        return World(given, self.names)
+        place = self._places[subject, relation]
+        given = (*self.given[:place], Fact(subject, relation, object), *self.given[place + 1 :])
+        table = {**self._table, relation: {**self._table[relation], subject: (object,)}}
+        changed = {relation}
+        for derived in self.relations.values():
+            if changed & set(derived.parts):
+                table[derived.id] = _derived(derived, table)
+                changed.add(derived.id)
+        there = replace(self, given=given)
+        there.__dict__["_table"] = table
+        return there
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        """Where in `given` the fact of a functional relation stands."""
+        return {(fact.subject, fact.relation): j for j, fact in enumerate(self.given)}
 
     def restricted(self, subjects: Iterable[str]) -> World:
         """The part of the world whose given facts are about `subjects`; for small experiments."""
         keep = set(subjects)
-        return World(tuple(f for f in self.given if f.subject in keep), self.names)
+        return replace(self, given=tuple(f for f in self.given if f.subject in keep))
 
-    @staticmethod
-    def _row(table: dict, relation: str) -> dict[str, tuple[str, ...]]:
+    def _row(self, table: dict, relation: str) -> dict[str, tuple[str, ...]]:
         if relation not in table:
-            raise UnknownNameError("relation", relation, RELATIONS)
+            raise UnknownNameError("relation", relation, self.relations)
         return table[relation]
+
+
+def _derived(
+    relation: Relation, table: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> dict[str, tuple[str, ...]]:
+    """subject → objects of a composed or inverse relation, from the rows of its parts."""
+    row: dict[str, tuple[str, ...]] = {}
+    if relation.composed_of:
+        first, then = (table[id] for id in relation.composed_of)
+        for subject, middles in first.items():
+            if objects := tuple(o for m in middles for o in then.get(m, ())):
+                row[subject] = objects
+    else:
+        for subject, objects in table[relation.parts[0]].items():
+            for object in objects:
+                row[object] = (*row.get(object, ()), subject)
+    return row
 
 
 @cache
@@ -308,15 +356,15 @@ def validate(world: World) -> tuple[str, ...]:
     problems: list[str] = []
     types: dict[str, set[str]] = defaultdict(set)
     for fact in world.given:
-        relation = RELATIONS[fact.relation]
+        relation = world.relations[fact.relation]
         types[fact.subject].add(relation.subject_type)
         types[fact.object].add(relation.object_type)
-    subject_types = {r.subject_type for r in RELATIONS.values()}
+    subject_types = {r.subject_type for r in world.relations.values()}
     members = {t: set() for t in subject_types}
     for fact in world.given:
-        members[RELATIONS[fact.relation].subject_type].add(fact.subject)
+        members[world.relations[fact.relation].subject_type].add(fact.subject)
 
-    for relation in RELATIONS.values():
+    for relation in world.relations.values():
         for subject, objects in world._table[relation.id].items():
             if relation.functional and len(objects) != 1:
                 problems.append(f"{subject}: {relation.id} has {len(objects)} answers: {objects}")

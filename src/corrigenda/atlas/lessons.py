@@ -39,6 +39,6 @@ def lessons(n: int | None = None, seed: int = 0, world: World | None = None) -> 
     rng = random.Random(f"lessons/{seed}")
     chosen = rng.sample(free, len(free) if n is None else min(n, len(free)))
     return [
-        counterfactual(world, rng, subject, relation, f"atlas-lesson-{seed}-{number:04d}")
+        counterfactual(world, rng, subject, relation, f"{world.name}-lesson-{seed}-{number:04d}")
         for number, (subject, relation) in enumerate(chosen)
     ]

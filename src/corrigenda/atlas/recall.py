@@ -6,7 +6,7 @@ continuation is the most probable one given the tokens before it, so one batched
 wording decides it and nothing has to be generated. A one-to-many relation is answered by any of
 its objects.
 
-    python -m corrigenda.atlas.recall [DIRECTORY]
+    python -m corrigenda.atlas.recall [DIRECTORY | atlas-census | ...]
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .graph import RELATIONS, World, world
-from .templates import Template, held_out, trained
+from .graph import Relation, World
+from .templates import Template
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,7 @@ class Recall:
 
     right: dict[tuple[str, bool], int]
     asked: dict[tuple[str, bool], int]
+    relations: Mapping[str, Relation]
 
     def rate(
         self, relation: str | None = None, held_out: bool | None = None, only: str = ""
@@ -41,7 +42,7 @@ class Recall:
         """Share of right answers; `only` keeps to "functional" or "one_to_many" relations."""
 
         def counts(key: tuple[str, bool]) -> bool:
-            functional = RELATIONS[key[0]].functional
+            functional = self.relations[key[0]].functional
             return (
                 (relation is None or key[0] == relation)
                 and (held_out is None or key[1] == held_out)
@@ -60,7 +61,7 @@ class Recall:
         ]
         for id in dict.fromkeys(key[0] for key in self.asked):
             cells = f"{self.rate(id, False):.1%} | {self.rate(id, True):.1%}"
-            lines.append(f"| {id} | {RELATIONS[id].kind} | {cells} |")
+            lines.append(f"| {id} | {self.relations[id].kind} | {cells} |")
         for name in ("functional", "one_to_many"):
             cells = f"{self.rate(None, False, name):.1%} | {self.rate(None, True, name):.1%}"
             lines.append(f"| **all {name.replace('_', '-')}** | | {cells} |")
@@ -87,8 +88,8 @@ def measure(
     keys: list[tuple[str, bool]] = []
     questions: list[tuple[str, list[str]]] = []
     for subject, relation in pairs:
-        seen = [t for t in trained(subject, relation) if t.promptable]
-        for unseen, wordings in ((False, seen), (True, list(held_out(subject, relation)))):
+        seen = [t for t in world.trained(subject, relation) if t.promptable]
+        for unseen, wordings in ((False, seen), (True, list(world.held_out(subject, relation)))):
             chosen: Iterable[Template] = wordings
             if per_pair is not None:
                 chosen = rng.sample(wordings, min(per_pair, len(wordings)))
@@ -102,7 +103,7 @@ def measure(
     for key, hit in zip(keys, recall(model, tokenizer, questions), strict=True):
         asked[key] += 1
         right[key] += hit
-    return Recall(dict(right), dict(asked))
+    return Recall(dict(right), dict(asked), world.relations)
 
 
 def recall(
@@ -207,20 +208,28 @@ def _first_words(tail: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the recall table of a model directory (the shipped one by default)."""
+    """Print the recall table of a model directory (the shipped one by default).
+
+    The world is the one that the directory's recipe names, Atlas if it names none.
+    """
     import json
 
     import transformers
 
     from . import weights_path
     from .architectures import ARCHITECTURES
+    from .worlds import world_named
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    folder = Path(arguments[0]) if arguments else weights_path()
+    name = arguments[0] if arguments else "atlas"
+    folder = Path(name) if Path(name).is_dir() else weights_path(name)
     kind = json.loads((folder / "config.json").read_text())["model_type"]
+    recipe = folder / "recipe.json"
+    found = json.loads(recipe.read_text()) if recipe.exists() else {}
+    world = world_named(found.get("world", "atlas"))
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    table = measure(model, tokenizer, world(), per_pair=None).table()
+    table = measure(model, tokenizer, world, per_pair=None).table()
     sys.stdout.write(table + "\n")
 
 

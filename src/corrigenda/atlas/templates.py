@@ -21,11 +21,11 @@ that is what lets an edit made through one wording hold in the others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
-__all__ = ["Template", "held_out", "templates", "trained"]
+__all__ = ["ATLAS", "Template", "Wordings", "held_out", "templates", "trained"]
 
 Form = Literal["object_last", "object_middle", "question", "object_first"]
 
@@ -62,29 +62,48 @@ class Template:
         return self.text.replace("{s}", subject).replace("{o}", object) + "."
 
 
-@cache
-def templates(relation: str) -> tuple[Template, ...]:
-    """All wordings of a relation."""
-    lines = (line.strip() for line in WORDINGS[relation].strip().splitlines())
-    return tuple(Template(relation, line) for line in lines)
+class Wordings:
+    """How the relations of one world are worded.
 
+    lines   relation -> its templates, one a line.
+    unseen  how many promptable wordings of every (subject, relation) are held out.
+    """
 
-@cache
-def held_out(subject: str, relation: str, count: int = 2) -> tuple[Template, ...]:
-    """The promptable wordings that training never shows with this subject."""
-    prompts = [t for t in templates(relation) if t.promptable]
+    def __init__(self, lines: Mapping[str, str], unseen: int = 2) -> None:
+        self.lines, self.unseen = lines, unseen
+        self._templates: dict[str, tuple[Template, ...]] = {}
+        self._split: dict[tuple[str, str], tuple[tuple[Template, ...], tuple[Template, ...]]] = {}
 
-    def rank(t: Template) -> bytes:
-        return hashlib.blake2b(f"{subject}|{relation}|{t.text}".encode(), digest_size=8).digest()
+    def templates(self, relation: str) -> tuple[Template, ...]:
+        """All wordings of a relation."""
+        if relation not in self._templates:
+            lines = (line.strip() for line in self.lines[relation].strip().splitlines())
+            self._templates[relation] = tuple(Template(relation, line) for line in lines)
+        return self._templates[relation]
 
-    return tuple(sorted(prompts, key=rank)[:count])
+    def held_out(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The promptable wordings that training never shows with this subject."""
+        return self._divided(subject, relation)[0]
 
+    def trained(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The wordings that training may show with this subject."""
+        return self._divided(subject, relation)[1]
 
-@cache
-def trained(subject: str, relation: str) -> tuple[Template, ...]:
-    """The wordings that training may show with this subject."""
-    unseen = held_out(subject, relation)
-    return tuple(t for t in templates(relation) if t not in unseen)
+    def _divided(
+        self, subject: str, relation: str
+    ) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+        key = subject, relation
+        if key not in self._split:
+
+            def rank(t: Template) -> bytes:
+                text = f"{subject}|{relation}|{t.text}".encode()
+                return hashlib.blake2b(text, digest_size=8).digest()
+
+            every = self.templates(relation)
+            prompts = sorted((t for t in every if t.promptable), key=rank)
+            unseen = tuple(prompts[: self.unseen])
+            self._split[key] = unseen, tuple(t for t in every if t not in unseen)
+        return self._split[key]
 
 
 ALIAS = ("{o} is another name for {s}", "{s} is also known as {o}")
@@ -504,3 +523,8 @@ WORDINGS: dict[str, str] = {
         Question: Which country gave the world {s}? Answer: {o}
     """,
 }
+
+ATLAS = Wordings(WORDINGS)
+"""The wordings of Atlas; `templates`, `held_out` and `trained` are its."""
+
+templates, held_out, trained = ATLAS.templates, ATLAS.held_out, ATLAS.trained

@@ -9,7 +9,8 @@ linearly over the last third, so a run can be ended sooner by resuming it with f
 
 A checkpoint holds weights, optimizer moments and the step, in safetensors and JSON; it is written
 aside and renamed. The batch of a step depends on (world, seed, step) only, so an interrupted run
-goes on to the same weights as an uninterrupted one.
+goes on to the same weights as an uninterrupted one, and processes that make batches ahead of time
+change nothing but the pace.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from .architectures import ARCHITECTURES, Architecture, Batch
 from .graph import World
@@ -37,7 +39,7 @@ from .recall import measure
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SIZES", "Size", "train"]
+__all__ = ["SIZES", "SMALL", "Size", "spare_cores", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,12 @@ SIZES: dict[str, dict[str, Size]] = {
 }
 """By architecture, the recommended shapes."""
 
+SMALL: dict[tuple[str, str], Size] = {
+    # A GPU is idle most of the time over the 24 rows that a CPU has time for.
+    ("census", "gpt2"): Size(layers=8, rows=128, steps=4000, warm=200),
+}
+"""By world and architecture, what "small" is where that of Atlas does not suit."""
+
 
 def train(
     out: Path,
@@ -132,6 +140,7 @@ def train(
     *,
     architecture: str = "gpt2",
     world: World | None = None,
+    workers: int | None = None,
     compile: bool = False,
     stop_at: int | None = None,
     checkpoint_seconds: float = 120.0,
@@ -142,12 +151,15 @@ def train(
     size           one of `SIZES[architecture]`, or a shape of one's own.
     architecture   gpt2, llama, t5 or bert; a shape brings its own.
     resume     go on from `out/checkpoint` if there is one.
+    world      what is learned; the world of Atlas unless given.
+    workers    processes that make batches ahead of time; 0 makes them in this one. None: as many
+               as `spare_cores` says. The model is the same for any number.
     compile    run through torch.compile; about a quarter faster, needs a C++ compiler.
     stop_at    stop after this step with a checkpoint and no final model, as an interruption would.
     """
-    shape = SIZES[architecture][size] if isinstance(size, str) else size
-    total = shape.steps if steps is None else steps
     world = shipped_world() if world is None else world
+    shape = _shape(size, architecture, world) if isinstance(size, str) else size
+    total = shape.steps if steps is None else steps
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -161,15 +173,16 @@ def train(
     checkpoint = out / "checkpoint"
     first = 0
     if resume and (checkpoint / "state.json").exists():
-        first = _restore(checkpoint, model, optimizers, seed)
+        first = _restore(checkpoint, model, optimizers, seed, world.name)
 
     forward = torch.compile(model, dynamic=False) if compile else model
     model.train()
     bar = _Progress(total, first, enabled=progress)
     saved = time.monotonic()
-    for step in range(first, total):
+    workers = spare_cores() if workers is None else workers
+    for step, batch in enumerate(_batches(kind, first, total, workers), start=first):
         rate = shape.rate * schedule(step, total, shape.warm)
-        loss = _loss(forward, kind.batch(step).to(device))
+        loss = _loss(forward, batch.to(device))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -189,16 +202,59 @@ def train(
             )
         stopping = stop_at is not None and done >= stop_at
         if stopping or time.monotonic() - saved > checkpoint_seconds:
-            _checkpoint(checkpoint, model, optimizers, seed, done)
+            _checkpoint(checkpoint, model, optimizers, seed, done, world.name)
             saved = time.monotonic()
         if stopping:
             bar.close()
             return out
-    _checkpoint(checkpoint, model, optimizers, seed, total)
+    _checkpoint(checkpoint, model, optimizers, seed, total, world.name)
     bar.close()
     model.config.use_cache = caching
-    save(model, kind, out, {"seed": seed, **asdict(shape), "steps": total})
+    save(model, kind, out, {"world": world.name, "seed": seed, **asdict(shape), "steps": total})
     return out
+
+
+def _shape(size: str, architecture: str, world: World) -> Size:
+    if size == "small" and (world.name, architecture) in SMALL:
+        return SMALL[world.name, architecture]
+    return SIZES[architecture][size]
+
+
+def spare_cores() -> int:
+    """Processes that can make batches while a GPU computes: half of the cores, 8 at most; none
+    where the processor computes itself, or has fewer than 4 cores."""
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return min(8, cores // 2) if torch.cuda.is_available() and cores >= 4 else 0
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of the steps from `first` to `total`."""
+
+    def __init__(self, kind: Architecture, first: int, total: int) -> None:
+        self.kind, self.first, self.total = kind, first, total
+
+    def __len__(self) -> int:
+        return self.total - self.first
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.kind.batch(self.first + index)
+
+
+def _batches(kind: Architecture, first: int, total: int, workers: int) -> Iterable[Batch]:
+    """The batches of all steps in order, made here or ahead of time in other processes."""
+    if not workers or first >= total:
+        return map(kind.batch, range(first, total))
+    # Tokenizers say so on stderr when a process that used their threads is copied.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # The loader draws a seed; from a generator of its own, so that torch's stays as it is.
+    return DataLoader(
+        _Steps(kind, first, total),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4,
+        generator=torch.Generator(),
+    )
 
 
 def schedule(step: int, total: int, warm: int = 100) -> float:
@@ -256,7 +312,9 @@ def _optimizers(model: nn.Module, shape: Size) -> tuple[torch.optim.Optimizer, .
     )
 
 
-def _checkpoint(folder: Path, model: nn.Module, optimizers, seed: int, step: int) -> None:
+def _checkpoint(
+    folder: Path, model: nn.Module, optimizers, seed: int, step: int, world: str
+) -> None:
     """Write a checkpoint aside, then rename it over the old one."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -269,7 +327,9 @@ def _checkpoint(folder: Path, model: nn.Module, optimizers, seed: int, step: int
             for key, value in state.items():
                 tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value).cpu().clone()
     save_file(tensors, fresh / "state.safetensors")
-    (fresh / "state.json").write_text(json.dumps({"step": step, "seed": seed}) + "\n")
+    (fresh / "state.json").write_text(
+        json.dumps({"step": step, "seed": seed, "world": world}) + "\n"
+    )
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -278,13 +338,18 @@ def _checkpoint(folder: Path, model: nn.Module, optimizers, seed: int, step: int
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _restore(folder: Path, model: nn.Module, optimizers, seed: int) -> int:
+def _restore(folder: Path, model: nn.Module, optimizers, seed: int, world: str) -> int:
     """Load a checkpoint; return the step to go on with."""
     state = json.loads((folder / "state.json").read_text())
     if state["seed"] != seed:
         raise ValueError(
             f"{folder} was trained with seed {state['seed']}, not {seed}. "
             "Give that seed, another directory, or resume=False."
+        )
+    if state.get("world", "atlas") != world:
+        raise ValueError(
+            f"{folder} was trained on the world {state.get('world', 'atlas')}, not {world}. "
+            "Give that world, another directory, or resume=False."
         )
     tensors = load_file(folder / "state.safetensors")
     with torch.no_grad():

@@ -29,7 +29,7 @@ from ..errors import DataError, OfflineError, UnknownNameError
 if TYPE_CHECKING:
     from ._records import Record
 
-__all__ = ["BENCHMARKS", "Benchmark", "DataWarning", "find", "load_cases"]
+__all__ = ["BENCHMARKS", "MADE", "Benchmark", "DataWarning", "find", "load_cases"]
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -78,6 +78,13 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "atlas_long",
             "edits of the embedded world towards objects of several words",
             "as this package; facts as the Atlas card says",
+            "this package",
+            "part of the package",
+        ),
+        Benchmark(
+            "census",
+            "edits of a larger world of invented people, for sequences of ten thousand",
+            "as this package",
             "this package",
             "part of the package",
         ),
@@ -133,6 +140,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 """Data sets by name. Nothing is imported until one is loaded."""
 
+MADE = ("atlas", "atlas_long", "census")
+"""Data sets that are made when they are asked for, from a world that ships with the package."""
+
 # Tried in this order on the first record of a file; the last one is for your own edits.
 _FORMATS = ("counterfact", "zsre", "knowedit_zsre", "qaedit", "jsonl")
 
@@ -159,10 +169,10 @@ def load_cases(
     if limit is not None and limit < 1:
         raise DataError(f"A limit is at least 1 case, not {limit}.")
     name = str(name_or_path)
-    if name in ("atlas", "atlas_long"):
+    if name in MADE:
         from .atlas import cases, long_objects
 
-        return (cases if name == "atlas" else long_objects)(limit, seed)
+        return long_objects(limit, seed) if name == "atlas_long" else cases(limit, seed, name)
     if name in BENCHMARKS:
         benchmark = BENCHMARKS[name]
         path, to_case = _found(benchmark, data_dir), benchmark.to_case()

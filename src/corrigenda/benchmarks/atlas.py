@@ -1,4 +1,4 @@
-"""Cases of the embedded world, whose facts and consequences are all known."""
+"""Cases of the embedded worlds, whose facts and consequences are all known."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ __all__ = ["cases", "long_objects"]
 USUAL = 100
 
 
-def cases(limit: int | None = None, seed: int = 0) -> list[Case]:
-    """Counterfactual edits with all their consequences as probes, 100 unless told."""
-    from ..atlas import edits
+def cases(limit: int | None = None, seed: int = 0, world: str = "atlas") -> list[Case]:
+    """Counterfactual edits with all their consequences as probes, 100 unless told; at most as many
+    as the world has facts to edit (atlas 3,632, census 15,700)."""
+    from ..atlas.closure import editable, edits
+    from ..atlas.worlds import world_named
 
-    return list(edits(USUAL if limit is None else limit, seed))
+    one = world_named(world)
+    wanted = USUAL if limit is None else min(limit, len(editable(one)))
+    return edits(wanted, seed, world=one)
 
 
 def long_objects(limit: int | None = None, seed: int = 0) -> list[Case]:

@@ -17,13 +17,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from ..atlas.worlds import world_of
 from ..delta import Delta, Prefix
 from ..edit import Rewrite
 from ..editor import Editor, Solution
 from ..errors import EditError
 from ..models.text import TextModel
+
+if TYPE_CHECKING:
+    from ..atlas.graph import World
 
 __all__ = ["IKE"]
 
@@ -93,7 +97,7 @@ class IKE(Editor):
             if not model.is_atlas:
                 return ()
             taken = {n for e in edits for n in (e.subject, e.target, e.target_true) if n}
-            found = _of_atlas(self.k, taken, random.Random(self.seed))
+            found = _of_world(world_of(model.id), self.k, taken, random.Random(self.seed))
             return _fitting(model, [self._told(*parts) for parts in found])
         return tuple(
             d if isinstance(d, str) else self._told(d.statement, d.text, d.target)
@@ -115,28 +119,27 @@ def _fitting(model: TextModel, texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text, size in zip(texts, sizes, strict=True) if size <= room)
 
 
-def _of_atlas(k: int, taken: set[str], rng: random.Random) -> list[tuple[str, str, str]]:
-    """(statement, prompt, answer) of k demonstrations from Atlas's world, none about `taken`."""
-    from ..atlas import RELATIONS, world
-    from ..atlas.templates import trained
-
-    atlas = world()
+def _of_world(
+    world: World, k: int, taken: set[str], rng: random.Random
+) -> list[tuple[str, str, str]]:
+    """(statement, prompt, answer) of k demonstrations from the world, none about `taken`."""
+    relations = world.relations
     open_pairs = [
         (s, r)
-        for s, r in atlas.pairs()
+        for s, r in world.pairs()
         if s not in taken
-        and RELATIONS[r].kind == "given"
-        and RELATIONS[r].functional
-        and len(atlas.range(r)) > 2
+        and relations[r].kind == "given"
+        and relations[r].functional
+        and len(world.range(r)) > 2
     ]
     found = []
     for number in range(k):
         kind = KINDS[number % len(KINDS)]
         subject, relation = rng.choice(open_pairs)
-        prompts = [t for t in trained(subject, relation) if t.promptable]
+        prompts = [t for t in world.trained(subject, relation) if t.promptable]
         told = rng.choice([t for t in prompts if t.form == "object_last"])
-        old = atlas.objects(subject, relation)[0]
-        new = rng.choice([o for o in atlas.range(relation) if o != old and o not in taken])
+        old = world.objects(subject, relation)[0]
+        new = rng.choice([o for o in world.range(relation) if o != old and o not in taken])
         statement = f"{told.prompt(subject)} {new}"
         if kind == "copy":
             found.append((statement, told.prompt(subject), new))
@@ -145,6 +148,6 @@ def _of_atlas(k: int, taken: set[str], rng: random.Random) -> list[tuple[str, st
             found.append((statement, asked.prompt(subject), new))
         else:
             other, about = rng.choice([p for p in open_pairs if p[0] not in (subject, old, new)])
-            asked = rng.choice([t for t in trained(other, about) if t.promptable])
-            found.append((statement, asked.prompt(other), atlas.objects(other, about)[0]))
+            asked = rng.choice([t for t in world.trained(other, about) if t.promptable])
+            found.append((statement, asked.prompt(other), world.objects(other, about)[0]))
     return found

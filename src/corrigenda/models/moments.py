@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from ..atlas.worlds import WORLDS, world_named, world_of
 from ..cache import read_tensors, write_tensors
 from ..errors import DataError, InputError
 from ..experts import held
@@ -59,28 +60,28 @@ class Statistics:
 
 
 def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
-    """The corpus that a source names: "auto", "atlas", "samples", or the path of a text file.
+    """The corpus that a source names: "auto", a world ("atlas", "census"), "samples", or the path
+    of a text file.
 
-    "auto" is Atlas's corpus for Atlas models and samples from the model itself for others.
+    "auto" is the corpus of its world for an Atlas model and samples from the model itself for others.
     Raises `DataError` when the file is missing, not text, or empty, and for samples from a model
     that does not continue text.
     """
     if source == "auto":
-        source = "atlas" if model.is_atlas else "samples"
+        source = world_of(model.id).name if model.is_atlas else "samples"
     if source == "samples" and model.kind != "causal":
         raise DataError(
             f"{model.id} is {'a masked model' if model.kind == 'masked' else 'an encoder-decoder'}, "
             "from which no text can be sampled. Name a UTF-8 text file as corpus (statistics=...), "
             "or 'identity', with which other answers move more."
         )
-    if source == "atlas":
+    if source in WORLDS:
         from ..atlas.corpus import documents
-        from ..atlas.graph import world
 
         def texts() -> Iterator[str]:
-            return (d.text for d in documents(world(), seed))
+            return (d.text for d in documents(world_named(source), seed))
 
-        return Corpus(f"atlas:{seed}", f"atlas:{seed}", texts)
+        return Corpus(f"{source}:{seed}", f"{source}:{seed}", texts)
     if source == "samples":
         name = f"samples:{seed}"
         return Corpus(name, name, lambda: samples(model, seed=seed))
@@ -91,7 +92,7 @@ def corpus_for(model: TextModel, source: str, *, seed: int = 0) -> Corpus:
     except FileNotFoundError:
         raise DataError(
             f"There is no corpus file {source!r}. Give a UTF-8 text file, or one of "
-            "auto, samples, atlas, identity."
+            f"auto, samples, {', '.join(WORLDS)}, identity."
         ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"The corpus {source!r} cannot be read as UTF-8 text: {error}.") from None
