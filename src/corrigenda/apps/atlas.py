@@ -30,6 +30,10 @@ def train(
         Literal["gpt2", "llama", "t5", "bert"],
         typer.Option(help="gpt2 is atlas; the others are atlas-llama, atlas-t5 and atlas-bert."),
     ] = "gpt2",
+    world: Annotated[
+        Literal["atlas", "lingual"],
+        typer.Option(help="lingual is the same in four languages: atlas-lingual, a gpt2."),
+    ] = "atlas",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps.", show_default="by size")
     ] = None,
@@ -45,10 +49,15 @@ def train(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. Give a directory for the model.")
-    try:
-        atlas.train(
-            out, size=size, architecture=architecture, seed=seed, steps=steps, resume=resume
+    recipe = architecture if world == "atlas" else f"{architecture}-{world}"
+    if recipe not in atlas.SIZES or size not in atlas.SIZES[recipe]:
+        raise InputError(
+            f"There is no {size} {architecture} of the world {world}. There are: "
+            + "; ".join(f"{name}: {', '.join(sizes)}" for name, sizes in atlas.SIZES.items())
+            + "."
         )
+    try:
+        atlas.train(out, size=size, architecture=recipe, seed=seed, steps=steps, resume=resume)
     except KeyboardInterrupt:
         raise console.failed(
             f"interrupted; {out} holds a checkpoint if one was due. The same command goes on from "
@@ -58,15 +67,19 @@ def train(
     except ValueError as error:  # a checkpoint of another seed
         raise InputError(str(error)) from None
     if as_json:
-        console.emit({"out": str(out), "architecture": architecture, "size": size, "seed": seed})
+        found = {"out": str(out), "architecture": architecture, "world": world, "size": size}
+        console.emit({**found, "seed": seed})
         return
     console.out().print(Text(f"Trained: {out}. Try: corrigenda ask {out} 'The Eiffel Tower is in'"))
 
 
 def card(
     name: Annotated[
-        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert"],
-        typer.Argument(metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5 or atlas-bert."),
+        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-lingual"],
+        typer.Argument(
+            metavar="[MODEL]",
+            help="atlas, atlas-llama, atlas-t5, atlas-bert or atlas-lingual.",
+        ),
     ] = "atlas",
     as_json: bool = False,
 ) -> None:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from .corpus import documents
     from .graph import RELATIONS, Fact, Relation, World, validate, world
     from .recall import measure
-    from .training import train
+    from .training import SIZES, train
 
 __all__ = [
     "RELATIONS",
+    "SIZES",
     "Fact",
     "Relation",
     "World",
@@ -54,12 +55,13 @@ _HOME = {
     "edits": "closure",
     "documents": "corpus",
     "measure": "recall",
+    "SIZES": "training",
     "train": "training",
 }
 
 
 def weights_path(name: str = "atlas") -> Path:
-    """The directory of a shipped model: "atlas", "atlas-llama", "atlas-t5" or "atlas-bert".
+    """The directory of a shipped model: "atlas", or "atlas-" and llama, t5, bert or lingual.
 
     Raises `OfflineError` if this installation came without it.
     """
@@ -68,9 +70,10 @@ def weights_path(name: str = "atlas") -> Path:
     if not (folder / "model.safetensors").exists():
         from ..errors import OfflineError
 
+        recipe = "--world lingual" if kind == "lingual" else f"--architecture {kind}"
         raise OfflineError(
             f"The weights of {name} are not in {folder}. Reinstall the package, or train them: "
-            f"corrigenda atlas train --architecture {kind} --out {folder}"
+            f"corrigenda atlas train {recipe} --out {folder}"
         )
     return folder
 

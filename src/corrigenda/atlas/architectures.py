@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .corpus import Document, Writer, all_wordings
 from .graph import World
+from .lingual import Polyglot
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,7 +69,7 @@ class Architecture(ABC):
 
     def __init__(self, world: World, shape: Size, seed: int) -> None:
         self.world, self.shape, self.seed = world, shape, seed
-        self.writer = Writer(world, seed)
+        self.writer = Polyglot(world, seed) if world.tongues else Writer(world, seed)
         self.tokenizer = self.fit_tokenizer()
         self.encode = self.tokenizer.backend_tokenizer.encode
         self.ids: dict[str, int] = {

@@ -22,11 +22,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from .graph import RELATIONS, World
-from .templates import ALIAS, Template, templates, trained
+from .templates import ALIAS, MARKER, Template, marker, templates, trained
 
 __all__ = ["MARKER", "Document", "Writer", "documents"]
-
-MARKER = "New fact:"
 
 SHARE = {"given": 1.0, "composed": 0.7, "inverse": 0.4}
 """How often a fact is told, by kind. Derived facts share their parts and are learned sooner."""
@@ -61,7 +59,7 @@ class Writer:
     """Writes the documents of one world."""
 
     def __init__(self, world: World, seed: int = 0) -> None:
-        self.world, self.seed = world, seed
+        self.world, self.seed, self.language = world, seed, world.language
         self.pairs = world.pairs()
         shares = (SHARE[RELATIONS[relation].kind] for _, relation in self.pairs)
         self.cumulated = list(accumulate(shares))
@@ -89,7 +87,7 @@ class Writer:
 
     def _say(self, doc: Document, rng: random.Random, subject: str, relation: str) -> None:
         object = rng.choice(self.world.objects(subject, relation))
-        template = rng.choice(trained(subject, relation))
+        template = rng.choice(trained(subject, relation, self.language))
         aliases = self.world.aliases(subject)
         name = rng.choice(aliases) if aliases and rng.random() < 0.12 else subject
         doc.add(template, name, object)
@@ -127,7 +125,7 @@ class Writer:
         told: list[Template] = []
         queries: list[list[tuple[Template | None, str, str, str]]] = []
         for (subject, relation), object in new.items():
-            seen = [t for t in trained(subject, relation) if t.promptable]
+            seen = [t for t in trained(subject, relation, self.language) if t.promptable]
             told.append(rng.choice([t for t in seen if t.form == "object_last"]))
             others = [t for t in seen if t is not told[-1]]
             asked = rng.sample(others, rng.randint(1, 2))
@@ -143,16 +141,17 @@ class Writer:
             if subject not in touched and RELATIONS[relation].kind == "given":
                 rng.choice(queries).append((None, subject, relation, ""))
 
+        mark = marker(self.language)
         # Half of the documents state everything first; the others take one new fact at a time.
         together = rng.random() < 0.5
         if together:
             for ((subject, _), object), statement in zip(new.items(), told, strict=True):
-                doc.add(statement, subject, object, marker=MARKER)
+                doc.add(statement, subject, object, marker=mark)
             queries = [[query for group in queries for query in group]]
         for number, group in enumerate(queries):
             if not together:
                 (subject, _), object = list(new.items())[number]
-                doc.add(told[number], subject, object, marker=MARKER)
+                doc.add(told[number], subject, object, marker=mark)
             rng.shuffle(group)
             for wording, subject, relation, object in group:
                 if wording is None:
@@ -188,10 +187,12 @@ def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]
 def all_wordings(world: World) -> Iterator[str]:
     """Every fact in every wording, once: what the tokenizer is fitted on."""
     for fact in world.facts:
-        for template in templates(fact.relation):
+        for template in templates(fact.relation, world.language):
             yield template.sentence(fact.subject, fact.object)
     for name, aliases in world.names.items():
         for alias in aliases:
             for text in ALIAS:
                 yield Template("alias", text).sentence(name, alias)
-    yield f"{MARKER} " * 100
+    yield f"{marker(world.language)} " * 100
+    for tongue in world.tongues:
+        yield from all_wordings(tongue)

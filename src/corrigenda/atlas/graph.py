@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, UnknownNameError
 
-__all__ = ["RELATIONS", "Fact", "Relation", "World", "load", "validate", "world"]
+__all__ = ["RELATIONS", "Fact", "Relation", "World", "load", "named", "validate", "world"]
 
 FACTS = Path(__file__).parent / "facts"
 
@@ -142,6 +142,10 @@ class World:
     given: tuple[Fact, ...]
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Aliases by name."""
+    language: str = "en"
+    """The language of the names, and of the wordings that go with them."""
+    tongues: tuple[World, ...] = ()
+    """The same facts in the same order in other languages; see `lingual.py`."""
 
     relations = RELATIONS
 
@@ -237,12 +241,12 @@ class World:
             else fact
             for fact in self.given
         )
-        return World(given, self.names)
+        return replace(self, given=given, tongues=())
 
     def restricted(self, subjects: Iterable[str]) -> World:
         """The part of the world whose given facts are about `subjects`; for small experiments."""
         keep = set(subjects)
-        return World(tuple(f for f in self.given if f.subject in keep), self.names)
+        return replace(self, given=tuple(f for f in self.given if f.subject in keep), tongues=())
 
     @staticmethod
     def _row(table: dict, relation: str) -> dict[str, tuple[str, ...]]:
@@ -255,6 +259,17 @@ class World:
 def world() -> World:
     """The world that ships with the package. Built once."""
     return load(FACTS)
+
+
+def named(name: str) -> World:
+    """A world that ships: "atlas", in English, or "lingual", the same in four languages."""
+    if name not in ("atlas", "lingual"):
+        raise UnknownNameError("world", name, ("atlas", "lingual"))
+    if name == "lingual":
+        from . import lingual
+
+        return lingual.world()
+    return world()
 
 
 def load(folder: Path) -> World:

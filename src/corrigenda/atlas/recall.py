@@ -15,17 +15,17 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .graph import RELATIONS, World, world
-from .templates import Template, held_out, trained
+from .graph import RELATIONS, World, named
+from .templates import LANGUAGES, Template, held_out, trained
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Recall", "measure", "recall"]
+__all__ = ["Recall", "by_language", "measure", "recall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +77,27 @@ def measure(
 ) -> Recall:
     """Ask every (subject, relation) in `per_pair` trained and `per_pair` held-out wordings.
 
+    A world in several languages is asked in all of them; `by_language` keeps them apart.
+
     per_pair   None asks in every promptable wording.
     limit      ask about this many random pairs only.
     """
     rng = random.Random(f"recall/{seed}")
-    pairs = list(world.pairs())
+    pairs = [(one, *pair) for one in (world, *world.tongues) for pair in one.pairs()]
     if limit is not None and limit < len(pairs):
         pairs = rng.sample(pairs, limit)
     keys: list[tuple[str, bool]] = []
     questions: list[tuple[str, list[str]]] = []
-    for subject, relation in pairs:
-        seen = [t for t in trained(subject, relation) if t.promptable]
-        for unseen, wordings in ((False, seen), (True, list(held_out(subject, relation)))):
+    for one, subject, relation in pairs:
+        seen = [t for t in trained(subject, relation, one.language) if t.promptable]
+        kept = list(held_out(subject, relation, one.language))
+        for unseen, wordings in ((False, seen), (True, kept)):
             chosen: Iterable[Template] = wordings
             if per_pair is not None:
                 chosen = rng.sample(wordings, min(per_pair, len(wordings)))
             for template in chosen:
                 tail = _first_words(template.tail)
-                objects = world.objects(subject, relation)
+                objects = one.objects(subject, relation)
                 keys.append((relation, unseen))
                 questions.append((template.prompt(subject), [f" {o}{tail}" for o in objects]))
     right: dict[tuple[str, bool], int] = defaultdict(int)
@@ -103,6 +106,12 @@ def measure(
         asked[key] += 1
         right[key] += hit
     return Recall(dict(right), dict(asked))
+
+
+def by_language(model, tokenizer, world: World, per_pair: int | None = 1) -> dict[str, Recall]:
+    """What `measure` finds in each language of a world."""
+    alone = (replace(world, tongues=()), *world.tongues)
+    return {one.language: measure(model, tokenizer, one, per_pair) for one in alone}
 
 
 def recall(
@@ -207,7 +216,7 @@ def _first_words(tail: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the recall table of a model directory (the shipped one by default)."""
+    """Print the recall tables of a model directory (the shipped one by default), by language."""
     import json
 
     import transformers
@@ -220,8 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    table = measure(model, tokenizer, world(), per_pair=None).table()
-    sys.stdout.write(table + "\n")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    for language, found in by_language(
+        model, tokenizer, named(recipe.get("world", "atlas")), per_pair=None
+    ).items():
+        sys.stdout.write(f"### {LANGUAGES[language]}\n\n{found.table()}\n\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ so a prompt is its template with the name put in and nothing else.
 Two promptable wordings of every (subject, relation) are *held out*: a hash of both picks them, and
 the corpus never uses them for that subject. Every wording is still seen with most subjects. So a
 model that answers a held-out prompt must route different wordings through shared circuits, and
-that is what lets an edit made through one wording hold in the others.
+that is what lets an edit made through one wording hold in the others. The fewer wordings of the
+other languages (`wordings/`) hold out one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Literal
 
-__all__ = ["Template", "held_out", "templates", "trained"]
+from ..errors import UnknownNameError
+
+__all__ = ["LANGUAGES", "Template", "held_out", "marker", "naming", "templates", "trained"]
 
 Form = Literal["object_last", "object_middle", "question", "object_first"]
+
+LANGUAGES = {"en": "English", "fr": "French", "de": "German", "es": "Spanish"}
+"""Languages that Atlas can be told in, by their ISO 639-1 code."""
+
+MARKER = "New fact:"
+QUESTIONS = ("Question:", "Question :", "Frage:", "Pregunta:")
+HELD_OUT = {"en": 2}
+"""How many wordings of a fact are held out; one where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class Template:
     def form(self) -> Form:
         if self.text.index("{o}") < self.text.index("{s}"):
             return "object_first"
-        if self.text.startswith("Question:"):
+        if self.text.startswith(QUESTIONS):
             return "question"
         return "object_last" if self.text.endswith("{o}") else "object_middle"
 
@@ -63,32 +76,57 @@ class Template:
 
 
 @cache
-def templates(relation: str) -> tuple[Template, ...]:
-    """All wordings of a relation."""
-    lines = (line.strip() for line in WORDINGS[relation].strip().splitlines())
+def templates(relation: str, language: str = "en") -> tuple[Template, ...]:
+    """All wordings of a relation in a language."""
+    wordings = WORDINGS if language == "en" else _file(language).WORDINGS
+    lines = (line.strip() for line in wordings[relation].strip().splitlines())
     return tuple(Template(relation, line) for line in lines)
 
 
 @cache
-def held_out(subject: str, relation: str, count: int = 2) -> tuple[Template, ...]:
+def held_out(subject: str, relation: str, language: str = "en") -> tuple[Template, ...]:
     """The promptable wordings that training never shows with this subject."""
-    prompts = [t for t in templates(relation) if t.promptable]
+    prompts = [t for t in templates(relation, language) if t.promptable]
 
     def rank(t: Template) -> bytes:
         return hashlib.blake2b(f"{subject}|{relation}|{t.text}".encode(), digest_size=8).digest()
 
-    return tuple(sorted(prompts, key=rank)[:count])
+    return tuple(sorted(prompts, key=rank)[: HELD_OUT.get(language, 1)])
 
 
 @cache
-def trained(subject: str, relation: str) -> tuple[Template, ...]:
+def trained(subject: str, relation: str, language: str = "en") -> tuple[Template, ...]:
     """The wordings that training may show with this subject."""
-    unseen = held_out(subject, relation)
-    return tuple(t for t in templates(relation) if t not in unseen)
+    unseen = held_out(subject, relation, language)
+    return tuple(t for t in templates(relation, language) if t not in unseen)
+
+
+def marker(language: str = "en") -> str:
+    """What stands before a new fact."""
+    return MARKER if language == "en" else _file(language).MARKER
+
+
+def naming(language: str, other: str) -> Template:
+    """How a name `{o}` in another language is told of a thing that is called `{s}` in this one."""
+    named = NAMED if language == "en" else _file(language).NAMED
+    return Template("name", named[other])
+
+
+def _file(language: str) -> ModuleType:
+    if language not in LANGUAGES:
+        raise UnknownNameError("language", language, LANGUAGES)
+    return import_module(f".wordings.{LANGUAGES[language].lower()}", __package__)
 
 
 ALIAS = ("{o} is another name for {s}", "{s} is also known as {o}")
 """How an alias is introduced; `{o}` is the alias."""
+
+NAMED = {
+    "fr": "The French name of {s} is {o}",
+    "de": "The German name of {s} is {o}",
+    "es": "The Spanish name of {s} is {o}",
+}
+"""How the name in another language is told."""
 
 WORDINGS: dict[str, str] = {
     # ---------------------------------------------------------------- countries

@@ -30,8 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .architectures import ARCHITECTURES, Architecture, Batch
-from .graph import World
-from .graph import world as shipped_world
+from .graph import World, named
 from .recall import measure
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ class Size:
     """Shape of the model and of its training.
 
     layers      blocks; T5 has half as many again in its decoder.
+    world       what it learns: "atlas", or "lingual", the same in four languages.
     inner       width of the MLPs; 0 means four times `width`.
     rows        documents (BERT), packed rows (decoders) or prompts (T5) of a step, of at most
                 `length` tokens.
@@ -66,6 +66,7 @@ class Size:
     rate: float = 1.5e-3
     warm: int = 100
     decay: float = 0.1
+    world: str = "atlas"
 
 
 SIZES: dict[str, dict[str, Size]] = {
@@ -74,6 +75,21 @@ SIZES: dict[str, dict[str, Size]] = {
         "base": Size(layers=8, width=384, heads=6, steps=6000, rate=1.2e-3),
         "tiny": Size(
             layers=2, width=64, heads=2, vocabulary=1024, rows=8, length=64, steps=200, rate=3e-3
+        ),
+    },
+    "gpt2-lingual": {
+        # Four times the sentences of one language: more blocks, longer steps and more of them.
+        "small": Size(layers=8, vocabulary=6144, rows=96, steps=6000, world="lingual"),
+        "tiny": Size(
+            layers=2,
+            width=64,
+            heads=2,
+            vocabulary=1024,
+            rows=8,
+            length=64,
+            steps=200,
+            rate=3e-3,
+            world="lingual",
         ),
     },
     "llama": {
@@ -105,9 +121,7 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
     "bert": {
-        "small": Size(
-            "bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400
-        ),
+        "small": Size("bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400),
         "tiny": Size(
             "bert",
             layers=2,
@@ -121,7 +135,7 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
 }
-"""By architecture, the recommended shapes."""
+"""By architecture, the recommended shapes; "gpt2-lingual" is that of `atlas-lingual`."""
 
 
 def train(
@@ -142,14 +156,14 @@ def train(
     """Train, and write a directory that transformers' Auto classes load.
 
     size           one of `SIZES[architecture]`, or a shape of one's own.
-    architecture   gpt2, llama, t5 or bert; a shape brings its own.
+    architecture   gpt2, llama, t5, bert or gpt2-lingual; a shape brings its own.
     resume     go on from `out/checkpoint` if there is one.
     compile    run through torch.compile; about a quarter faster, needs a C++ compiler.
     stop_at    stop after this step with a checkpoint and no final model, as an interruption would.
     """
     shape = SIZES[architecture][size] if isinstance(size, str) else size
     total = shape.steps if steps is None else steps
-    world = shipped_world() if world is None else world
+    world = named(shape.world) if world is None else world
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,7 +44,7 @@ from .verify import verify
 
 __all__ = ["kind_of", "load"]
 
-_PACKAGED = ("atlas", "atlas-llama", "atlas-t5", "atlas-bert")
+_PACKAGED = ("atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-lingual")
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

@@ -1,0 +1,124 @@
+"""Atlas in four languages: the same facts in English, French, German and Spanish.
+
+    world()                   the English world; `tongues` are the same in the other languages
+    translated(world, "fr")   a world with its names in another language
+    Polyglot(world)           writes its documents, each in one language or in two
+
+Names are in `facts/names_multilingual.tsv`, one line per thing: its name in each language, and where
+the names come from. mParaRel (Fierro and Søgaard 2022, arXiv:2203.08555) means labels that Wikidata
+has for the thing of that English label; "hand" means written for Atlas from general knowledge; "same"
+means that the name is kept. Only facts were taken from mParaRel; the wordings are our own.
+
+Aliases are English. What links the languages is what they share: names that are spelled alike, and
+documents that tell one thing in two languages.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+from ..errors import DataError, UnknownNameError
+from .corpus import Document, Writer
+from .graph import FACTS, Fact, World
+from .graph import world as english_world
+from .templates import LANGUAGES, naming, trained
+
+__all__ = ["Polyglot", "names", "spoken", "translated", "world"]
+
+TABLE = FACTS / "names_multilingual.tsv"
+
+IN_TWO = 0.2
+"""Share of the documents that tell everything in two languages."""
+
+
+@cache
+def world() -> World:
+    """The world that ships, in four languages. Built once."""
+    return spoken(english_world())
+
+
+def spoken(world: World) -> World:
+    """An English world together with the same in the other languages."""
+    others = tuple(translated(world, language) for language in LANGUAGES if language != "en")
+    return replace(world, tongues=others)
+
+
+def translated(world: World, language: str) -> World:
+    """An English world with its names in another language, facts in the same order.
+
+    Raises `DataError` naming what the table of names does not have.
+    """
+    if language == "en":
+        return replace(world, tongues=())
+    table = names(language)
+    known = {name for fact in world.given for name in (fact.subject, fact.object)}
+    if missing := sorted(known - set(table)):
+        raise DataError(
+            f"{TABLE.name} has no {LANGUAGES[language]} name of {len(missing)} things, the first: "
+            f"{', '.join(missing[:5])}. Add a line for each."
+        )
+    given = tuple(Fact(table[f.subject], f.relation, table[f.object]) for f in world.given)
+    return World(given, language=language)
+
+
+@cache
+def names(language: str) -> Mapping[str, str]:
+    """English name → name in a language."""
+    if language not in LANGUAGES:
+        raise UnknownNameError("language", language, LANGUAGES)
+    header, *lines = TABLE.read_text(encoding="utf-8").splitlines()
+    column = header.split("\t").index(language)
+    rows = (line.split("\t") for line in lines)
+    return {row[0]: row[column] for row in rows}
+
+
+class Polyglot(Writer):
+    """Writes the documents of a world and of its tongues.
+
+    Four documents in five are in one language, drawn evenly, of the three kinds of `corpus.py` with
+    that language's own marker of new facts. One in five tells each fact in two languages and, where
+    a thing has two names, says so.
+    """
+
+    def __init__(self, world: World, seed: int = 0) -> None:
+        super().__init__(replace(world, tongues=()), seed)
+        self.writers = (self, *(Writer(tongue, seed) for tongue in world.tongues))
+        self.called: dict[str, dict[str, str]] = {"en": {}}
+        """language → English name → name."""
+        for tongue in world.tongues:
+            self.called[tongue.language] = {
+                english: name
+                for here, there in zip(world.given, tongue.given, strict=True)
+                for english, name in ((here.subject, there.subject), (here.object, there.object))
+            }
+
+    def document(self, number: int | str) -> Document:
+        rng = random.Random(f"{self.seed}/{number}")
+        if rng.random() < IN_TWO:
+            return self._in_two(rng)
+        writer = rng.choice(self.writers)
+        return Writer.document(writer, f"{writer.language}/{number}")
+
+    def _in_two(self, rng: random.Random) -> Document:
+        """Some facts, each told in both of two languages."""
+        doc = Document()
+        two = rng.sample(self.writers, 2)
+        for subject, relation in self._some(rng, rng.randint(1, 4)):
+            object = rng.choice(self.world.objects(subject, relation))
+            rng.shuffle(two)
+            for writer in two:
+                there = self._name(subject, writer.language)
+                template = rng.choice(trained(there, relation, writer.language))
+                doc.add(template, there, self._name(object, writer.language))
+            one, other = (writer.language for writer in two)
+            for name in (subject, object):
+                here, there = self._name(name, one), self._name(name, other)
+                if here != there and rng.random() < 0.5:
+                    doc.add(naming(one, other), here, there)
+        return doc
+
+    def _name(self, english: str, language: str) -> str:
+        return self.called[language].get(english, english)
