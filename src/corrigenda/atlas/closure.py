@@ -30,7 +30,7 @@ from ..edit import Case, Probe, Rewrite
 from ..errors import EditError, UnknownNameError
 from .graph import RELATIONS, World
 from .graph import world as shipped_world
-from .templates import Template, held_out, trained
+from .templates import Template
 
 __all__ = ["consequences", "counterfactual", "demo_case", "editable", "edits"]
 
@@ -99,7 +99,7 @@ def counterfactual(world: World, rng: random.Random, subject: str, relation: str
     """A random edit of a fact, with its consequences."""
     true = world.objects(subject, relation)[0]
     target = rng.choice([o for o in world.range(relation) if o != true])
-    wording = rng.choice(_statements(subject, relation))
+    wording = rng.choice(_statements(world, subject, relation))
     return _case(Rewrite(wording.prompt(), subject, target, true, relation), world, id)
 
 
@@ -119,7 +119,7 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
     if edit.relation is None:
 
         def meant(id: str) -> bool:
-            return any(t.prompt() == edit.prompt for t in _wordings(edit.subject, id))
+            return any(t.prompt() == edit.prompt for t in _wordings(world, edit.subject, id))
     else:
 
         def meant(id: str) -> bool:
@@ -142,20 +142,21 @@ def _identify(edit: Rewrite, world: World) -> tuple[str, str, str]:
     return edit.subject, relation.id, edit.target
 
 
-def _wordings(subject: str, relation: str) -> tuple[Template, ...]:
+def _wordings(world: World, subject: str, relation: str) -> tuple[Template, ...]:
     """All promptable wordings of a fact."""
-    return (*(t for t in trained(subject, relation) if t.promptable), *held_out(subject, relation))
+    seen = (t for t in world.trained(subject, relation) if t.promptable)
+    return (*seen, *world.held_out(subject, relation))
 
 
-def _statements(subject: str, relation: str) -> list[Template]:
-    return [t for t in trained(subject, relation) if t.form == "object_last"]
+def _statements(world: World, subject: str, relation: str) -> list[Template]:
+    return [t for t in world.trained(subject, relation) if t.form == "object_last"]
 
 
 def _same_fact(edit, world, subject, relation, old, new) -> Iterable[Probe]:
     answers = (new, *world.aliases(new))
     yield Probe(edit.text, answers, "efficacy", "rewrite", foil=old)
-    unseen = held_out(subject, relation)
-    for wording in _wordings(subject, relation):
+    unseen = world.held_out(subject, relation)
+    for wording in _wordings(world, subject, relation):
         if wording.prompt() != edit.prompt:
             yield Probe(
                 wording.prompt(subject),
@@ -169,16 +170,16 @@ def _same_fact(edit, world, subject, relation, old, new) -> Iterable[Probe]:
 
 def _aliases(world, rng, subject, relation, old, new) -> Iterable[Probe]:
     for alias in world.aliases(subject):
-        prompt = rng.choice(_statements(subject, relation)).prompt(alias)
+        prompt = rng.choice(_statements(world, subject, relation)).prompt(alias)
         yield Probe(prompt, (new, *world.aliases(new)), "portability", "alias", foil=old)
 
 
 def _inverses(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
     inverse = RELATIONS[relation].inverse
-    if inverse is None or not trained(new, inverse):
+    if inverse is None or not world.trained(new, inverse):
         return
     left = after.objects(old, inverse)
-    prompt = rng.choice(_statements(new, inverse)).prompt(new)
+    prompt = rng.choice(_statements(world, new, inverse)).prompt(new)
     answers = (subject, *world.aliases(subject))
     yield Probe(prompt, answers, "portability", "inverse", foil=rng.choice(left) if left else None)
 
@@ -194,7 +195,7 @@ def _hops(world: World, after: World, rng, subject: str, relation: str) -> Itera
             if now and now != before:
                 (own if name == subject else upstream).append((name, id, hops, before, now))
     for name, id, hops, before, now in own + rng.sample(upstream, min(UPSTREAM, len(upstream))):
-        prompt = rng.choice(_statements(name, id)).prompt(name)
+        prompt = rng.choice(_statements(world, name, id)).prompt(name)
         answers = tuple(a for o in now for a in (o, *world.aliases(o)))
         yield Probe(
             prompt,
@@ -283,6 +284,6 @@ def _far(world, after, rng, subject, relation, old, new) -> Iterable[Probe]:
 def _stays(
     world: World, rng, kind: str, name: str, relation: str, foil: str | None = None
 ) -> Probe:
-    prompt = rng.choice(_statements(name, relation)).prompt(name)
+    prompt = rng.choice(_statements(world, name, relation)).prompt(name)
     answers = tuple(a for o in world.objects(name, relation) for a in (o, *world.aliases(o)))
     return Probe(prompt, answers, "locality", kind, foil=foil)

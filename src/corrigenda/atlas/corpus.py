@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from .graph import RELATIONS, World
-from .templates import ALIAS, MARKER, Template, marker, templates, trained
+from .templates import ALIAS, MARKER, Template, marker
 
 __all__ = ["MARKER", "Document", "Writer", "documents"]
 
@@ -87,7 +87,7 @@ class Writer:
 
     def _say(self, doc: Document, rng: random.Random, subject: str, relation: str) -> None:
         object = rng.choice(self.world.objects(subject, relation))
-        template = rng.choice(trained(subject, relation, self.language))
+        template = rng.choice(self.world.trained(subject, relation))
         aliases = self.world.aliases(subject)
         name = rng.choice(aliases) if aliases and rng.random() < 0.12 else subject
         doc.add(template, name, object)
@@ -125,7 +125,7 @@ class Writer:
         told: list[Template] = []
         queries: list[list[tuple[Template | None, str, str, str]]] = []
         for (subject, relation), object in new.items():
-            seen = [t for t in trained(subject, relation, self.language) if t.promptable]
+            seen = [t for t in self.world.trained(subject, relation) if t.promptable]
             told.append(rng.choice([t for t in seen if t.form == "object_last"]))
             others = [t for t in seen if t is not told[-1]]
             asked = rng.sample(others, rng.randint(1, 2))
@@ -187,7 +187,7 @@ def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]
 def all_wordings(world: World) -> Iterator[str]:
     """Every fact in every wording, once: what the tokenizer is fitted on."""
     for fact in world.facts:
-        for template in templates(fact.relation, world.language):
+        for template in world.templates(fact.relation):
             yield template.sentence(fact.subject, fact.object)
     for name, aliases in world.names.items():
         for alias in aliases:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, UnknownNameError
+from .templates import Template, held_out, templates, trained
 
 __all__ = ["RELATIONS", "Fact", "Relation", "World", "load", "named", "validate", "world"]
 
@@ -225,6 +226,18 @@ class World:
             for subject in row:
                 about[subject].append(id)
         return {subject: tuple(ids) for subject, ids in about.items()}
+
+    def templates(self, relation: str) -> tuple[Template, ...]:
+        """All wordings of a relation."""
+        return templates(relation, self.language)
+
+    def held_out(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The promptable wordings that training never shows with this subject."""
+        return held_out(subject, relation, self.language)
+
+    def trained(self, subject: str, relation: str) -> tuple[Template, ...]:
+        """The wordings that training may show with this subject."""
+        return trained(subject, relation, self.language)
 
     def replaced(self, subject: str, relation: str, object: str) -> World:
         """The world in which one given functional fact has another object."""

@@ -24,7 +24,7 @@ from ..errors import DataError, UnknownNameError
 from .corpus import Document, Writer
 from .graph import FACTS, Fact, World
 from .graph import world as english_world
-from .templates import LANGUAGES, naming, trained
+from .templates import LANGUAGES, naming
 
 __all__ = ["Polyglot", "names", "spoken", "translated", "world"]
 
@@ -111,7 +111,7 @@ class Polyglot(Writer):
             rng.shuffle(two)
             for writer in two:
                 there = self._name(subject, writer.language)
-                template = rng.choice(trained(there, relation, writer.language))
+                template = rng.choice(writer.world.trained(there, relation))
                 doc.add(template, there, self._name(object, writer.language))
             one, other = (writer.language for writer in two)
             for name in (subject, object):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .graph import RELATIONS, World, named
-from .templates import LANGUAGES, Template, held_out, trained
+from .templates import LANGUAGES, Template
 
 if TYPE_CHECKING:
     import torch
@@ -89,9 +89,8 @@ def measure(
     keys: list[tuple[str, bool]] = []
     questions: list[tuple[str, list[str]]] = []
     for one, subject, relation in pairs:
-        seen = [t for t in trained(subject, relation, one.language) if t.promptable]
-        kept = list(held_out(subject, relation, one.language))
-        for unseen, wordings in ((False, seen), (True, kept)):
+        seen = [t for t in one.trained(subject, relation) if t.promptable]
+        for unseen, wordings in ((False, seen), (True, list(one.held_out(subject, relation)))):
             chosen: Iterable[Template] = wordings
             if per_pair is not None:
                 chosen = rng.sample(wordings, min(per_pair, len(wordings)))
