@@ -95,7 +95,7 @@ def evaluate(
     The headline scores are of free generation; teacher-forced ones, as in the papers, stand
     beside them. A run with --resume goes on where it was interrupted.
     """
-    from ..benchmarks import load_cases
+    from ..benchmarks import MADE, load_cases
     from ..evaluate import evaluate as measure
 
     wanted = _thresholds(fail_under or [])
@@ -107,7 +107,7 @@ def evaluate(
     )
     # With --known-only the limit counts the cases that are left, so more are taken and the rest is
     # cut afterwards: all of a file, and twice as many of the world, which makes them as asked.
-    made = data in ("atlas", "atlas_long") and limit is not None
+    made = data.replace("-", "_") in MADE and limit is not None
     pool = limit if not known_only else (2 * limit if made and limit else None)
     cases = load_cases(data, limit=pool, seed=seed, data_dir=data_dir)
     one = options.loaded(model, device, dtype, seed)

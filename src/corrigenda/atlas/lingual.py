@@ -3,6 +3,7 @@
     world()                   the English world; `tongues` are the same in the other languages
     translated(world, "fr")   a world with its names in another language
     Polyglot(world)           writes its documents, each in one language or in two
+    cases(n)                  edits in one language, with questions about them in all four
 
 Names are in `facts/names_multilingual.tsv`, one line per thing: its name in each language, and where
 the names come from. mParaRel (Fierro and Søgaard 2022, arXiv:2203.08555) means labels that Wikidata
@@ -16,19 +17,24 @@ documents that tell one thing in two languages.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
+from ..edit import Case, Probe, Rewrite
 from ..errors import DataError, UnknownNameError
+from .closure import edits
 from .corpus import Document, Writer
 from .graph import FACTS, Fact, World
 from .graph import world as english_world
+from .ripple import ripple
 from .templates import LANGUAGES, naming
 
-__all__ = ["Polyglot", "names", "spoken", "translated", "world"]
+__all__ = ["Polyglot", "cases", "names", "spoken", "translated", "world"]
 
 TABLE = FACTS / "names_multilingual.tsv"
+
+SOURCE = "atlas-lingual"
 
 IN_TWO = 0.2
 """Share of the documents that tell everything in two languages."""
@@ -89,11 +95,7 @@ class Polyglot(Writer):
         self.called: dict[str, dict[str, str]] = {"en": {}}
         """language → English name → name."""
         for tongue in world.tongues:
-            self.called[tongue.language] = {
-                english: name
-                for here, there in zip(world.given, tongue.given, strict=True)
-                for english, name in ((here.subject, there.subject), (here.object, there.object))
-            }
+            self.called[tongue.language] = _called(world, tongue)
 
     def document(self, number: int | str) -> Document:
         rng = random.Random(f"{self.seed}/{number}")
@@ -122,3 +124,66 @@ class Polyglot(Writer):
 
     def _name(self, english: str, language: str) -> str:
         return self.called[language].get(english, english)
+
+
+def cases(n: int, seed: int = 0, world: World | None = None) -> list[Case]:
+    """The edits of `closure.edits`, made in English, French, German and Spanish in turn, each asked
+    about in all four: the same facts everywhere, each only where the unedited model knows in that
+    language what it takes (`Probe.conditions`).
+
+    The kind of a probe is (language of the edit)-(language of the question), as in "en-fr", so the
+    scores by kind of an axis are a matrix. The fact itself is efficacy in the wording of the edit
+    and generalization in others; portability is the composed facts that change; locality what
+    stays. Aliases and inverses are left out: the former are English, the latter `ripple`'s.
+    """
+    world = spoken(english_world()) if world is None else world
+    told = (replace(world, tongues=()), *world.tongues)
+    found = []
+    for number, case in enumerate(edits(n, seed, world=told[0])):
+        source = told[number % len(told)]
+        requests = {one.language: _told(case.edit, one, world, f"{seed}/{number}") for one in told}
+        probes = [
+            probe
+            for one in told
+            for probe in _probes(requests[one.language], one, source.language, case.id)
+        ]
+        edit = requests[source.language]
+        meta = {"relation": edit.relation, "language": source.language}
+        found.append(Case(edit, tuple(probes), f"{SOURCE}-{seed}-{number:04d}", SOURCE, meta))
+    return found
+
+
+def _told(edit: Rewrite, there: World, world: World, key: str) -> Rewrite:
+    """An English edit in the language of a tongue."""
+    if there.language == "en":
+        return edit
+    called = _called(world, there)
+    subject, relation = called[edit.subject], edit.relation or ""
+    seen = [t for t in there.trained(subject, relation) if t.form == "object_last"]
+    wording = random.Random(f"told/{key}/{there.language}").choice(seen)
+    true = called[edit.target_true] if edit.target_true else None
+    return Rewrite(wording.prompt(), subject, called[edit.target], true, relation)
+
+
+def _probes(edit: Rewrite, there: World, source: str, key: str) -> Iterator[Probe]:
+    """The questions about an edit in the language of a tongue."""
+    language = there.language
+    for probe in ripple(edit, there, many=4, key=key):
+        if probe.kind in ("alias", "subject_alias") or probe.kind.startswith("inverse"):
+            continue
+        elsewhere = probe.axis == "efficacy" and language != source
+        yield replace(
+            probe,
+            axis="generalization" if elsewhere else probe.axis,
+            kind=f"{source}-{language}",
+            language=language,
+        )
+
+
+def _called(world: World, there: World) -> dict[str, str]:
+    """English name → name in a tongue, read off the facts, which stand in the same order."""
+    return {
+        english: name
+        for here, fact in zip(world.given, there.given, strict=True)
+        for english, name in ((here.subject, fact.subject), (here.object, fact.object))
+    }

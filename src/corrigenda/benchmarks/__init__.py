@@ -4,6 +4,8 @@
     load_cases("my-edits.jsonl")               any file in a known format
     load_cases("atlas", limit=100)             the embedded world, always at hand
 
+Names are taken with - and _ alike: "atlas-ripple" is "atlas_ripple".
+
 A data directory is the argument `data_dir`, the one that CORRIGENDA_DATA names, `./data`, or
 `data` in the cache. Files are .json or .jsonl, plain or .gz, in the directory itself, in a folder
 named like the data set, or in `benchmarks/` and that folder.
@@ -25,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..edit import Case
 from ..errors import DataError, OfflineError, UnknownNameError
+from .atlas import MADE
 
 if TYPE_CHECKING:
     from ._records import Record
 
-__all__ = ["BENCHMARKS", "Benchmark", "DataWarning", "find", "load_cases"]
+__all__ = ["BENCHMARKS", "MADE", "Benchmark", "DataWarning", "find", "load_cases"]
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -79,6 +82,20 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "edits of the embedded world towards objects of several words",
             "as this package; facts as the Atlas card says",
             "this package",
+            "part of the package",
+        ),
+        Benchmark(
+            "atlas_ripple",
+            "the same edits with every fact that must follow, by kind and hops, or must stay",
+            "as this package; facts as the Atlas card says",
+            "this package; in the manner of Cohen et al. 2024 (2307.12976)",
+            "part of the package",
+        ),
+        Benchmark(
+            "atlas_lingual",
+            "edits in one of four languages, asked in all of them; for the model atlas-lingual",
+            "as this package; facts as the Atlas card says, names partly from Wikidata (CC0)",
+            "this package; names after Fierro and Sogaard 2022 (2203.08555)",
             "part of the package",
         ),
         Benchmark(
@@ -159,10 +176,10 @@ def load_cases(
     if limit is not None and limit < 1:
         raise DataError(f"A limit is at least 1 case, not {limit}.")
     name = str(name_or_path)
-    if name in ("atlas", "atlas_long"):
-        from .atlas import cases, long_objects
-
-        return (cases if name == "atlas" else long_objects)(limit, seed)
+    if (spelled := name.replace("-", "_")) in BENCHMARKS:
+        name = spelled
+    if name in MADE:
+        return MADE[name](limit, seed)
     if name in BENCHMARKS:
         benchmark = BENCHMARKS[name]
         path, to_case = _found(benchmark, data_dir), benchmark.to_case()
