@@ -120,7 +120,7 @@ def evaluate(
     }
     if executed:
         environment["executed"] = {
-            kind: {"executed": done, "of": asked} for kind, (done, asked) in executed.items()
+            name: {"executed": done, "of": asked} for name, (done, asked) in executed.items()
         }
     with Results(resume) as results:
         run = _Run(model, editor, found, environment, budget, results, progress or _silent)

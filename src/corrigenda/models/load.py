@@ -61,8 +61,8 @@ def load(
 ) -> TextModel:
     """Load a language model (causal, encoder-decoder or masked) with its tokenizer, ready to edit.
 
-    name      "atlas", "atlas-llama", "atlas-t5" or "atlas-bert" for the embedded models, which need
-              no network; a hub id ("gpt2-xl", "meta-llama/Llama-3.1-8B", "google/flan-t5-xl"); a
+    name      "atlas", or "atlas-" and llama, t5, bert or lingual, for the embedded models, which
+              need no network; a hub id ("gpt2-xl", "meta-llama/Llama-3.1-8B", "google/flan-t5-xl"); a
               directory; or (module, tokenizer) as they are in memory. A module in memory is used
               in place, not copied.
     device    where to put it; CUDA if there is one, else the CPU. A module in memory stays where
