@@ -19,6 +19,7 @@ def test_made_data_sets_are_known_by_both_spellings(name):
     assert load_cases(name.replace("_", "-"), limit=3, seed=1) == cases
 
 
+@pytest.mark.slow
 def test_eval_on_ripples_gives_every_kind_with_its_interval():
     command = "eval atlas --editor rome --data atlas-ripple --limit 4 --max-new-tokens 8 --json"
     ran = CliRunner().invoke(app, command.split())
