@@ -6,7 +6,7 @@
     cases(n)                  edits in one language, with questions about them in all four
 
 Names are in `facts/names_multilingual.tsv`, one line per thing: its name in each language, and where
-the names come from. mParaRel (Fierro and Søgaard 2022, arXiv:2203.08555) means labels that Wikidata
+the names come from. mParaRel (Fierro and Søgaard 2022, arXiv:2203.11552) means labels that Wikidata
 has for the thing of that English label; "hand" means written for Atlas from general knowledge; "same"
 means that the name is kept. Only facts were taken from mParaRel; the wordings are our own.
 

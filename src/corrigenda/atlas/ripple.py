@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 from ..edit import Case, Condition, Probe, Rewrite
 from .closure import _identify, _same_fact, _statements, _wordings, edits
-from .graph import RELATIONS, Fact, World
+from .graph import Fact, World
 from .graph import world as shipped_world
 
 __all__ = ["Ripple", "cases", "must_follow", "must_stay", "ripple"]
@@ -147,7 +147,7 @@ def _changed(
     world: World, after: World, subject: str, relation: str, old: str, new: str
 ) -> Iterator[Ripple]:
     """All derived facts in which the worlds differ and that still have an answer."""
-    for id, kind in RELATIONS.items():
+    for id, kind in world.relations.items():
         if kind.kind == "given":
             continue
         names = dict.fromkeys(name for one in (world, after) for name, _ in one.pairs(id))
@@ -176,7 +176,7 @@ def _inverse_kind(now: Sequence[str], before: Sequence[str], subject: str) -> st
 
 def _path(world: World, name: str, relation: str) -> tuple[Fact, ...]:
     """The given facts that a functional fact is made of, in the order of the way."""
-    parts = RELATIONS[relation].composed_of
+    parts = world.relations[relation].composed_of
     found = world.objects(name, relation)
     if parts is None or not found:
         return tuple(Fact(name, relation, object) for object in found[:1])
@@ -213,8 +213,8 @@ def _kept(
             yield Ripple(name, id, answers, answers, kind)
 
     own = [(subject, id) for id in world.about(subject)]
-    yield from some([p for p in own if RELATIONS[p[1]].functional], "same_subject")
-    yield from some([p for p in own if not RELATIONS[p[1]].functional], "same_subject_list")
+    yield from some([p for p in own if world.relations[p[1]].functional], "same_subject")
+    yield from some([p for p in own if not world.relations[p[1]].functional], "same_subject_list")
     for kind, object in (("neighborhood", old), ("new_neighborhood", new)):
         yield from some([(s, relation) for s in world.subjects(relation, object)], kind)
     for kind, object in (("old_object", old), ("new_object", new)):
@@ -223,7 +223,7 @@ def _kept(
     drawn = rng.sample(pairs, min(20 * many, len(pairs)))
     concerned = {subject, old, new}
     apart = [(s, r) for s, r in drawn if not concerned & {s, *world.objects(s, r)}]
-    functional = [(s, r) for s, r in apart if RELATIONS[r].functional and r != relation]
+    functional = [(s, r) for s, r in apart if world.relations[r].functional and r != relation]
     yield from some(functional, "far", many // 2)
 
 

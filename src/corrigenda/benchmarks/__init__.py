@@ -95,7 +95,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "atlas_lingual",
             "edits in one of four languages, asked in all of them; for the model atlas-lingual",
             "as this package; facts as the Atlas card says, names partly from Wikidata (CC0)",
-            "this package; names after Fierro and Sogaard 2022 (2203.08555)",
+            "this package; names after Fierro and Sogaard 2022 (2203.11552)",
             "part of the package",
         ),
         Benchmark(
