@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from corrigenda.atlas import RELATIONS, train, validate
+from corrigenda.atlas import RELATIONS, documents, train, validate
 from corrigenda.atlas import world as english_world
 from corrigenda.atlas.lingual import TABLE, Polyglot, cases, names, spoken, translated, world
 from corrigenda.atlas.templates import LANGUAGES, held_out, marker, naming, templates, trained
@@ -134,6 +134,7 @@ def test_every_language_marks_new_facts_and_names_the_others():
 
 
 def test_documents_are_addressable(sample):
+    assert next(documents(world(), seed=5, start=77)) == sample[77]
     assert [Polyglot(world(), seed=5).document(j) for j in (0, 77, 400)] == [
         sample[j] for j in (0, 77, 400)
     ]

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .corpus import Document, Writer, all_wordings
+from .corpus import Document, all_wordings, writer_of
 from .graph import World
-from .lingual import Polyglot
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,7 +68,7 @@ class Architecture(ABC):
 
     def __init__(self, world: World, shape: Size, seed: int) -> None:
         self.world, self.shape, self.seed = world, shape, seed
-        self.writer = Polyglot(world, seed) if world.tongues else Writer(world, seed)
+        self.writer = writer_of(world, seed)
         self.tokenizer = self.fit_tokenizer()
         self.encode = self.tokenizer.backend_tokenizer.encode
         self.ids: dict[str, int] = {

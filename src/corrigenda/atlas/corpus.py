@@ -24,7 +24,7 @@ from itertools import accumulate
 from .graph import RELATIONS, World
 from .templates import ALIAS, MARKER, Template, marker
 
-__all__ = ["MARKER", "Document", "Writer", "documents"]
+__all__ = ["MARKER", "Document", "Writer", "documents", "writer_of"]
 
 SHARE = {"given": 1.0, "composed": 0.7, "inverse": 0.4}
 """How often a fact is told, by kind. Derived facts share their parts and are learned sooner."""
@@ -175,9 +175,18 @@ def _derived() -> dict[str, set[str]]:
 DERIVED_FROM = _derived()
 
 
+def writer_of(world: World, seed: int = 0) -> Writer:
+    """The writer of a world, in one language or in several."""
+    if world.tongues:
+        from .lingual import Polyglot
+
+        return Polyglot(world, seed)
+    return Writer(world, seed)
+
+
 def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]:
     """Documents without end, from number `start` on."""
-    writer = Writer(world, seed)
+    writer = writer_of(world, seed)
     number = start
     while True:
         yield writer.document(number)
