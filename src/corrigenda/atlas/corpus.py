@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from .graph import RELATIONS, World
-from .templates import ALIAS, MARKER, Template, marker
+from .templates import ALIAS, MARKER, Template
 
 __all__ = ["MARKER", "Document", "Writer", "documents", "writer_of"]
 
@@ -59,7 +59,7 @@ class Writer:
     """Writes the documents of one world."""
 
     def __init__(self, world: World, seed: int = 0) -> None:
-        self.world, self.seed, self.language = world, seed, world.language
+        self.world, self.seed = world, seed
         self.pairs = world.pairs()
         shares = (SHARE[RELATIONS[relation].kind] for _, relation in self.pairs)
         self.cumulated = list(accumulate(shares))
@@ -141,7 +141,7 @@ class Writer:
             if subject not in touched and RELATIONS[relation].kind == "given":
                 rng.choice(queries).append((None, subject, relation, ""))
 
-        mark = marker(self.language)
+        mark = self.world.marker
         # Half of the documents state everything first; the others take one new fact at a time.
         together = rng.random() < 0.5
         if together:
@@ -202,6 +202,6 @@ def all_wordings(world: World) -> Iterator[str]:
         for alias in aliases:
             for text in ALIAS:
                 yield Template("alias", text).sentence(name, alias)
-    yield f"{marker(world.language)} " * 100
+    yield f"{world.marker} " * 100
     for tongue in world.tongues:
         yield from all_wordings(tongue)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, UnknownNameError
-from .templates import Template, held_out, templates, trained
+from .templates import Template, held_out, marker, naming, templates, trained
 
 __all__ = ["RELATIONS", "Fact", "Relation", "World", "load", "named", "validate", "world"]
 
@@ -238,6 +238,15 @@ class World:
     def trained(self, subject: str, relation: str) -> tuple[Template, ...]:
         """The wordings that training may show with this subject."""
         return trained(subject, relation, self.language)
+
+    @property
+    def marker(self) -> str:
+        """What stands before a new fact."""
+        return marker(self.language)
+
+    def naming(self, other: str) -> Template:
+        """How the name `{o}` in another language is told of a thing called `{s}` in this one."""
+        return naming(self.language, other)
 
     def replaced(self, subject: str, relation: str, object: str) -> World:
         """The world in which one given functional fact has another object."""

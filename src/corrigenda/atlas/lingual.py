@@ -28,7 +28,7 @@ from .corpus import Document, Writer
 from .graph import FACTS, Fact, World
 from .graph import world as english_world
 from .ripple import ripple
-from .templates import LANGUAGES, naming
+from .templates import LANGUAGES
 
 __all__ = ["Polyglot", "cases", "names", "spoken", "translated", "world"]
 
@@ -102,7 +102,7 @@ class Polyglot(Writer):
         if rng.random() < IN_TWO:
             return self._in_two(rng)
         writer = rng.choice(self.writers)
-        return Writer.document(writer, f"{writer.language}/{number}")
+        return Writer.document(writer, f"{writer.world.language}/{number}")
 
     def _in_two(self, rng: random.Random) -> Document:
         """Some facts, each told in both of two languages."""
@@ -112,14 +112,15 @@ class Polyglot(Writer):
             object = rng.choice(self.world.objects(subject, relation))
             rng.shuffle(two)
             for writer in two:
-                there = self._name(subject, writer.language)
+                language = writer.world.language
+                there = self._name(subject, language)
                 template = rng.choice(writer.world.trained(there, relation))
-                doc.add(template, there, self._name(object, writer.language))
-            one, other = (writer.language for writer in two)
+                doc.add(template, there, self._name(object, language))
+            one, other = (writer.world for writer in two)
             for name in (subject, object):
-                here, there = self._name(name, one), self._name(name, other)
+                here, there = self._name(name, one.language), self._name(name, other.language)
                 if here != there and rng.random() < 0.5:
-                    doc.add(naming(one, other), here, there)
+                    doc.add(one.naming(other.language), here, there)
         return doc
 
     def _name(self, english: str, language: str) -> str:
