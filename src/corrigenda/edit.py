@@ -19,6 +19,7 @@ __all__ = [
     "Axis",
     "Case",
     "Concept",
+    "Condition",
     "Contrast",
     "Probe",
     "Rewrite",
@@ -233,6 +234,23 @@ class Concept:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What the unedited model has to know, or a test says nothing about the edit.
+
+    prompt   the question put to the model before the edit.
+    answers  any of these names the right answer.
+    """
+
+    prompt: str
+    answers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(self.answers))
+        if not self.prompt.strip() or not self.answers:
+            raise EditError("A condition needs a prompt and at least one answer.")
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """A question that judges an edit.
 
@@ -246,6 +264,8 @@ class Probe:
     foil       the answer that competes with `answers[0]` in probability comparisons
                (the old object on rewrite and paraphrase probes, the new one on neighborhoods).
     held_out   the wording was never seen with this subject in training (known only for Atlas).
+    conditions the test counts only where the unedited model meets every one of them.
+    language   of prompt and answers, where a case asks in several: "en", "zh".
     """
 
     prompt: str
@@ -254,13 +274,34 @@ class Probe:
     kind: str
     foil: str | None = None
     held_out: bool = False
+    conditions: tuple[Condition, ...] = ()
+    language: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "answers", tuple(self.answers))
+        object.__setattr__(self, "conditions", tuple(self.conditions))
         if not self.prompt.strip():
             raise EditError("A probe has an empty prompt.")
         if not self.answers and self.axis != "locality":
             raise EditError(f"The probe {self.prompt!r} ({self.kind}) has no answer to expect.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON. What only some benchmarks have is left out where it is not used."""
+        row = asdict(self)
+        unused = {name for name, value in _UNUSED.items() if row[name] == value}
+        return {name: value for name, value in row.items() if name not in unused}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Probe:
+        """The inverse of `to_dict`. Raises `EditError` for what makes no probe."""
+        conditions = row.get("conditions", ())
+        try:
+            return cls(**{**row, "conditions": tuple(Condition(**one) for one in conditions)})
+        except TypeError as error:
+            raise EditError(f"This is no probe: {error}.") from None
+
+
+_UNUSED: dict[str, Any] = {"conditions": (), "language": ""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from .delta import Delta, Outcome
 from .edit import Case, Probe
 from .editor import EditWarning, versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
-from .measure import Budget, Divergence, efficacy, observe, under
+from .measure import Budget, Divergence, efficacy, executable, observe, under
 from .metrics.cost import Cost, measured
 from .metrics.observation import Observation
 from .metrics.sequential import CHECKPOINTS
@@ -95,6 +95,14 @@ def evaluate(
         raise InputError(f"A sequence advances by at least 1 edit per step, not {step}.")
     budget = Budget(max_new_tokens, batch_size)
     found, notes = _chosen(model, cases, mode, known_only, budget)
+    executed: dict[str, tuple[int, int]] = {}
+    if any(probe.conditions for case in found for probe in case.probes):
+        found, executed = executable(model, found, budget)
+        done, asked = (sum(counts) for counts in zip(*executed.values(), strict=True))
+        notes.append(
+            f"Executed: {done} of {asked} probes ({done / asked:.1%}), those whose conditions the "
+            "unedited model meets."
+        )
     if mode == "sequential":
         if seed:
             random.Random(seed).shuffle(found)
@@ -110,6 +118,10 @@ def evaluate(
         "command": command,
         "notes": notes,
     }
+    if executed:
+        environment["executed"] = {
+            name: {"executed": done, "of": asked} for name, (done, asked) in executed.items()
+        }
     with Results(resume) as results:
         run = _Run(model, editor, found, environment, budget, results, progress or _silent)
         run.begin()
@@ -340,7 +352,7 @@ class _Run:
         moved = moved if moved is not None else [None] * len(case.probes)
         probes = [
             {
-                "probe": asdict(probe),
+                "probe": probe.to_dict(),
                 "before": a.to_dict(),
                 "after": b.to_dict(),
                 # JSON has no infinity; None inside the pair stands for it.

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .delta import Delta
-from .edit import Case
+from .edit import Case, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
 from .metrics.text import answer_of, contains
 
-__all__ = ["Budget", "Divergence", "Under", "efficacy", "observe", "under"]
+__all__ = ["Budget", "Divergence", "Under", "efficacy", "executable", "observe", "under"]
 
 Divergence = tuple[float, float]
 """KL(reference || edited) and KL(edited || reference) of the next token, in nats."""
@@ -41,6 +41,29 @@ class Under:
     divergences: list[list[Divergence | None]]  # of locality probes; None elsewhere
     apply_seconds: float
     undo_seconds: float
+
+
+def executable(
+    model: Any, cases: Sequence[Case], budget: Budget
+) -> tuple[list[Case], dict[str, tuple[int, int]]]:
+    """The cases with only those probes whose conditions the unedited model meets (as in RippleEdits,
+    Cohen et al. 2024, arXiv:2307.12976), and by "axis:kind" how many those are of how many.
+
+    A condition is met when the free answer contains one of its answers as whole words.
+    """
+    every = [(case, probe) for case in cases for probe in case.probes]
+    texts = _answers(model, [c.prompt for _, probe in every for c in probe.conditions], budget)
+
+    def met(probe: Probe) -> bool:
+        return all(contains(answer_of(texts[c.prompt]), c.answers) for c in probe.conditions)
+
+    share: dict[str, tuple[int, int]] = {}
+    for _, probe in every:
+        name = f"{probe.axis}:{probe.kind}"
+        done, asked = share.get(name, (0, 0))
+        share[name] = done + met(probe), asked + 1
+    kept = [replace(case, probes=tuple(filter(met, case.probes))) for case in cases]
+    return kept, share
 
 
 def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Observation]]:

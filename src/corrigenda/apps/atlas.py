@@ -32,8 +32,11 @@ def train(
         typer.Option(help="gpt2 is atlas; the others are atlas-llama, atlas-t5 and atlas-bert."),
     ] = "gpt2",
     world: Annotated[
-        Literal["atlas", "census"],
-        typer.Option(help="What is learned: real facts, or those of 3,000 invented people."),
+        Literal["atlas", "census", "lingual"],
+        typer.Option(
+            help="What is learned: real facts, those of 3,000 invented people, or the real ones in "
+            "four languages."
+        ),
     ] = "atlas",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps.", show_default="by size")
@@ -58,6 +61,10 @@ def train(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. Give a directory for the model.")
+    if world == "lingual" and architecture != "gpt2":
+        raise InputError(
+            f"The world lingual is learned by a gpt2; there is no recipe for a {architecture}."
+        )
     try:
         atlas.train(
             out,
@@ -87,9 +94,9 @@ def train(
 
 def card(
     name: Annotated[
-        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census"],
+        Literal["atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census", "atlas-lingual"],
         typer.Argument(
-            metavar="[MODEL]", help="atlas, atlas-llama, atlas-t5, atlas-bert or atlas-census."
+            metavar="[MODEL]", help="atlas, or atlas- and llama, t5, bert, census or lingual."
         ),
     ] = "atlas",
     as_json: bool = False,

@@ -107,7 +107,7 @@ def evaluate(
     )
     # With --known-only the limit counts the cases that are left, so more are taken and the rest is
     # cut afterwards: all of a file, and twice as many of the world, which makes them as asked.
-    made = data in MADE and limit is not None
+    made = data.replace("-", "_") in MADE and limit is not None
     pool = limit if not known_only else (2 * limit if made and limit else None)
     cases = load_cases(data, limit=pool, seed=seed, data_dir=data_dir)
     one = options.loaded(model, device, dtype, seed)
@@ -198,6 +198,9 @@ def _show(report: Report, files: list[Path]) -> None:
     columns = ("x 100 [95 % interval]", "unedited", report.name)
     n = len(report.rows)
     out.print(console.table(f"{n} case{'s' if n != 1 else ''}", columns, rows))
+    if executed := report.environment.get("executed"):
+        columns = ("x 100 [95 % interval]", "unedited", report.name, "probes asked")
+        out.print(console.table("By kind", columns, _kinds(report, executed)))
     if report.retention:
         points = [
             (str(point["edits"]), format_score("gen.retained", point["retained"]))
@@ -216,6 +219,21 @@ def _show(report: Report, files: list[Path]) -> None:
         out.print(Text(remark.rstrip(".") + "."))
     for path in files:
         console.note(f"wrote {path}")
+
+
+def _kinds(report: Report, executed: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
+    """A row for every kind of probe: its score, and how many could be asked."""
+    from ..report import format_score
+
+    rows = []
+    for kind, counts in executed.items():
+        if score := report.scores.get(f"gen.{kind}"):
+            before = format_score(f"gen.{kind}", report.unedited.get(f"gen.{kind}"))
+            asked = f"{counts['executed']} of {counts['of']}"
+            after = format_score(f"gen.{kind}", score)
+            rows.append((kind.replace(":", " "), before, after, asked))
+    order = ("efficacy", "generalization", "portability", "locality")
+    return sorted(rows, key=lambda row: order.index(row[0].partition(" ")[0]))
 
 
 def _thresholds(asked: list[str]) -> dict[str, float]:

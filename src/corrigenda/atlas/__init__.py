@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from .corpus import documents
     from .graph import RELATIONS, Fact, Relation, World, validate, world
     from .recall import measure
-    from .training import train
+    from .training import SIZES, train
 
 __all__ = [
     "RELATIONS",
+    "SIZES",
     "Fact",
     "Relation",
     "World",
@@ -59,13 +60,14 @@ _HOME = {
     "edits": "closure",
     "documents": "corpus",
     "measure": "recall",
+    "SIZES": "training",
     "train": "training",
 }
 
 
 def weights_path(name: str = "atlas") -> Path:
     """The directory of a shipped model: "atlas", "atlas-llama", "atlas-t5", "atlas-bert" (by their
-    architecture) or "atlas-census" (by its world).
+    architecture), "atlas-census" or "atlas-lingual" (by their world).
 
     Raises `OfflineError` if this installation came without it.
     """

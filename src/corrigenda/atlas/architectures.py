@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .corpus import Document, Writer, all_wordings
+from .corpus import Document, all_wordings, writer_of
 from .graph import World
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Architecture(ABC):
 
     def __init__(self, world: World, shape: Size, seed: int) -> None:
         self.world, self.shape, self.seed = world, shape, seed
-        self.writer = Writer(world, seed)
+        self.writer = writer_of(world, seed)
         self.tokenizer = self.fit_tokenizer()
         self.encode = self.tokenizer.backend_tokenizer.encode
         self.ids: dict[str, int] = {

@@ -22,11 +22,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from .graph import Relation, World
-from .templates import ALIAS, Template
+from .templates import ALIAS, MARKER, Template
 
-__all__ = ["MARKER", "Document", "Writer", "documents"]
-
-MARKER = "New fact:"
+__all__ = ["MARKER", "Document", "Writer", "documents", "writer_of"]
 
 SHARE = {"given": 1.0, "composed": 0.7, "inverse": 0.4}
 """How often a fact is told, by kind. Derived facts share their parts and are learned sooner."""
@@ -145,16 +143,17 @@ class Writer:
             if subject not in touched and self.world.relations[relation].kind == "given":
                 rng.choice(queries).append((None, subject, relation, ""))
 
+        mark = self.world.marker
         # Half of the documents state everything first; the others take one new fact at a time.
         together = rng.random() < 0.5
         if together:
             for ((subject, _), object), statement in zip(new.items(), told, strict=True):
-                doc.add(statement, subject, object, marker=MARKER)
+                doc.add(statement, subject, object, marker=mark)
             queries = [[query for group in queries for query in group]]
         for number, group in enumerate(queries):
             if not together:
                 (subject, _), object = list(new.items())[number]
-                doc.add(told[number], subject, object, marker=MARKER)
+                doc.add(told[number], subject, object, marker=mark)
             rng.shuffle(group)
             for wording, subject, relation, object in group:
                 if wording is None:
@@ -175,9 +174,18 @@ def _derived(relations: Mapping[str, Relation]) -> dict[str, set[str]]:
     return derived
 
 
+def writer_of(world: World, seed: int = 0) -> Writer:
+    """The writer of a world, in one language or in several."""
+    if world.tongues:
+        from .lingual import Polyglot
+
+        return Polyglot(world, seed)
+    return Writer(world, seed)
+
+
 def documents(world: World, seed: int = 0, start: int = 0) -> Iterator[Document]:
     """Documents without end, from number `start` on."""
-    writer = Writer(world, seed)
+    writer = writer_of(world, seed)
     number = start
     while True:
         yield writer.document(number)
@@ -193,4 +201,6 @@ def all_wordings(world: World) -> Iterator[str]:
         for alias in aliases:
             for text in ALIAS:
                 yield Template("alias", text).sentence(name, alias)
-    yield f"{MARKER} " * 100
+    yield f"{world.marker} " * 100
+    for tongue in world.tongues:
+        yield from all_wordings(tongue)

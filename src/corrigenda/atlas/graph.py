@@ -155,6 +155,13 @@ class World:
     wordings: Wordings = field(default=ATLAS, repr=False)
     """How the relations are worded."""
     name: str = "atlas"
+    tongues: tuple[World, ...] = ()
+    """The same facts in the same order in other languages; see `lingual.py`."""
+
+    @property
+    def language(self) -> str:
+        """The language of the names and of their wordings, as in `templates.LANGUAGES`."""
+        return self.wordings.language
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
@@ -241,6 +248,15 @@ class World:
         """The wordings that training may show with this subject."""
         return self.wordings.trained(subject, relation)
 
+    @property
+    def marker(self) -> str:
+        """What stands before a new fact."""
+        return self.wordings.marker
+
+    def naming(self, other: str) -> Template:
+        """How the name `{o}` in another language is told of a thing called `{s}` in this one."""
+        return Template("name", self.wordings.named[other])
+
     def replaced(self, subject: str, relation: str, object: str) -> World:
         """The world in which one given functional fact has another object.
 
@@ -262,7 +278,7 @@ class World:
             if changed & set(derived.parts):
                 table[derived.id] = _derived(derived, table)
                 changed.add(derived.id)
-        there = replace(self, given=given)
+        there = replace(self, given=given, tongues=())
         there.__dict__["_table"] = table
         return there
 
@@ -274,7 +290,7 @@ class World:
     def restricted(self, subjects: Iterable[str]) -> World:
         """The part of the world whose given facts are about `subjects`; for small experiments."""
         keep = set(subjects)
-        return replace(self, given=tuple(f for f in self.given if f.subject in keep))
+        return replace(self, given=tuple(f for f in self.given if f.subject in keep), tongues=())
 
     def _row(self, table: dict, relation: str) -> dict[str, tuple[str, ...]]:
         if relation not in table:

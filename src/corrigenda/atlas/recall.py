@@ -15,17 +15,17 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .graph import Relation, World
-from .templates import Template
+from .templates import LANGUAGES, Template
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Recall", "measure", "recall"]
+__all__ = ["Recall", "by_language", "measure", "recall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +78,26 @@ def measure(
 ) -> Recall:
     """Ask every (subject, relation) in `per_pair` trained and `per_pair` held-out wordings.
 
+    A world in several languages is asked in all of them; `by_language` keeps them apart.
+
     per_pair   None asks in every promptable wording.
     limit      ask about this many random pairs only.
     """
     rng = random.Random(f"recall/{seed}")
-    pairs = list(world.pairs())
+    pairs = [(one, *pair) for one in (world, *world.tongues) for pair in one.pairs()]
     if limit is not None and limit < len(pairs):
         pairs = rng.sample(pairs, limit)
     keys: list[tuple[str, bool]] = []
     questions: list[tuple[str, list[str]]] = []
-    for subject, relation in pairs:
-        seen = [t for t in world.trained(subject, relation) if t.promptable]
-        for unseen, wordings in ((False, seen), (True, list(world.held_out(subject, relation)))):
+    for one, subject, relation in pairs:
+        seen = [t for t in one.trained(subject, relation) if t.promptable]
+        for unseen, wordings in ((False, seen), (True, list(one.held_out(subject, relation)))):
             chosen: Iterable[Template] = wordings
             if per_pair is not None:
                 chosen = rng.sample(wordings, min(per_pair, len(wordings)))
             for template in chosen:
                 tail = _first_words(template.tail)
-                objects = world.objects(subject, relation)
+                objects = one.objects(subject, relation)
                 keys.append((relation, unseen))
                 questions.append((template.prompt(subject), [f" {o}{tail}" for o in objects]))
     right: dict[tuple[str, bool], int] = defaultdict(int)
@@ -104,6 +106,12 @@ def measure(
         asked[key] += 1
         right[key] += hit
     return Recall(dict(right), dict(asked), world.relations)
+
+
+def by_language(model, tokenizer, world: World, per_pair: int | None = 1) -> dict[str, Recall]:
+    """What `measure` finds in each language of a world."""
+    alone = (replace(world, tongues=()), *world.tongues)
+    return {one.language: measure(model, tokenizer, one, per_pair) for one in alone}
 
 
 def recall(
@@ -208,7 +216,7 @@ def _first_words(tail: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the recall table of a model directory (the shipped one by default).
+    """Print the recall table of a model directory (the shipped one by default), one by language.
 
     The world is the one that the directory's recipe names, Atlas if it names none.
     """
@@ -229,8 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     world = world_named(found.get("world", "atlas"))
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    table = measure(model, tokenizer, world, per_pair=None).table()
-    sys.stdout.write(table + "\n")
+    tables = by_language(model, tokenizer, world, per_pair=None)
+    for language, one in tables.items():
+        head = f"### {LANGUAGES[language]}\n\n" if len(tables) > 1 else ""
+        sys.stdout.write(f"{head}{one.table()}\n\n")
 
 
 if __name__ == "__main__":

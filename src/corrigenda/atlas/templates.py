@@ -15,7 +15,8 @@ so a prompt is its template with the name put in and nothing else.
 Two promptable wordings of every (subject, relation) are *held out*: a hash of both picks them, and
 the corpus never uses them for that subject. Every wording is still seen with most subjects. So a
 model that answers a held-out prompt must route different wordings through shared circuits, and
-that is what lets an edit made through one wording hold in the others.
+that is what lets an edit made through one wording hold in the others. The fewer wordings of the
+other languages (`wordings/`) hold out one.
 """
 
 from __future__ import annotations
@@ -25,9 +26,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ATLAS", "Template", "Wordings", "held_out", "templates", "trained"]
+__all__ = [
+    "ATLAS",
+    "LANGUAGES",
+    "MARKER",
+    "NAMED",
+    "Template",
+    "Wordings",
+    "held_out",
+    "templates",
+    "trained",
+]
 
 Form = Literal["object_last", "object_middle", "question", "object_first"]
+
+LANGUAGES = {"en": "English", "fr": "French", "de": "German", "es": "Spanish"}
+"""Languages that a world can be told in, by their ISO 639-1 code."""
+
+MARKER = "New fact:"
+QUESTIONS = ("Question:", "Question :", "Frage:", "Pregunta:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ class Template:
     def form(self) -> Form:
         if self.text.index("{o}") < self.text.index("{s}"):
             return "object_first"
-        if self.text.startswith("Question:"):
+        if self.text.startswith(QUESTIONS):
             return "question"
         return "object_last" if self.text.endswith("{o}") else "object_middle"
 
@@ -65,12 +82,23 @@ class Template:
 class Wordings:
     """How the relations of one world are worded.
 
-    lines   relation -> its templates, one a line.
-    unseen  how many promptable wordings of every (subject, relation) are held out.
+    lines     relation -> its templates, one a line.
+    unseen    how many promptable wordings of every (subject, relation) are held out.
+    marker    what stands before a new fact.
+    language  of all that, a key of `LANGUAGES`.
+    named     other language -> how a name `{o}` in it is told of a thing called `{s}` in this one.
     """
 
-    def __init__(self, lines: Mapping[str, str], unseen: int = 2) -> None:
-        self.lines, self.unseen = lines, unseen
+    def __init__(
+        self,
+        lines: Mapping[str, str],
+        unseen: int = 2,
+        marker: str = MARKER,
+        language: str = "en",
+        named: Mapping[str, str] | None = None,
+    ) -> None:
+        self.lines, self.unseen, self.marker, self.language = lines, unseen, marker, language
+        self.named = named or {}
         self._templates: dict[str, tuple[Template, ...]] = {}
         self._split: dict[tuple[str, str], tuple[tuple[Template, ...], tuple[Template, ...]]] = {}
 
@@ -108,6 +136,13 @@ class Wordings:
 
 ALIAS = ("{o} is another name for {s}", "{s} is also known as {o}")
 """How an alias is introduced; `{o}` is the alias."""
+
+NAMED = {
+    "fr": "The French name of {s} is {o}",
+    "de": "The German name of {s} is {o}",
+    "es": "The Spanish name of {s} is {o}",
+}
+"""How the name in another language is told."""
 
 WORDINGS: dict[str, str] = {
     # ---------------------------------------------------------------- countries
@@ -524,7 +559,7 @@ WORDINGS: dict[str, str] = {
     """,
 }
 
-ATLAS = Wordings(WORDINGS)
+ATLAS = Wordings(WORDINGS, named=NAMED)
 """The wordings of Atlas; `templates`, `held_out` and `trained` are its."""
 
 templates, held_out, trained = ATLAS.templates, ATLAS.held_out, ATLAS.trained

@@ -126,6 +126,8 @@ SIZES: dict[str, dict[str, Size]] = {
 SMALL: dict[tuple[str, str], Size] = {
     # A GPU is idle most of the time over the 24 rows that a CPU has time for.
     ("census", "gpt2"): Size(layers=8, rows=128, steps=4000, warm=200),
+    # Four times the sentences of one language: more blocks, longer steps and more of them.
+    ("lingual", "gpt2"): Size(layers=8, vocabulary=6144, rows=96, steps=4890),
 }
 """By world and architecture, what "small" is where that of Atlas does not suit."""
 

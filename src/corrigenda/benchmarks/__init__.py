@@ -4,6 +4,8 @@
     load_cases("my-edits.jsonl")               any file in a known format
     load_cases("atlas", limit=100)             the embedded world, always at hand
 
+Names are taken with - and _ alike: "atlas-ripple" is "atlas_ripple".
+
 A data directory is the argument `data_dir`, the one that CORRIGENDA_DATA names, `./data`, or
 `data` in the cache. Files are .json or .jsonl, plain or .gz, in the directory itself, in a folder
 named like the data set, or in `benchmarks/` and that folder.
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..edit import Case
 from ..errors import DataError, OfflineError, UnknownNameError
+from .atlas import MADE
 
 if TYPE_CHECKING:
     from ._records import Record
@@ -89,6 +92,20 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "part of the package",
         ),
         Benchmark(
+            "atlas_ripple",
+            "the same edits with every fact that must follow, by kind and hops, or must stay",
+            "as this package; facts as the Atlas card says",
+            "this package; in the manner of Cohen et al. 2024 (2307.12976)",
+            "part of the package",
+        ),
+        Benchmark(
+            "atlas_lingual",
+            "edits in one of four languages, asked in all of them; for the model atlas-lingual",
+            "as this package; facts as the Atlas card says, names partly from Wikidata (CC0)",
+            "this package; names after Fierro and Sogaard 2022 (2203.11552)",
+            "part of the package",
+        ),
+        Benchmark(
             "counterfact",
             "counterfactual edits with paraphrases and neighbourhoods",
             "MIT",
@@ -140,8 +157,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 """Data sets by name. Nothing is imported until one is loaded."""
 
-MADE = ("atlas", "atlas_long", "census")
-"""Data sets that are made when they are asked for, from a world that ships with the package."""
 
 # Tried in this order on the first record of a file; the last one is for your own edits.
 _FORMATS = ("counterfact", "zsre", "knowedit_zsre", "qaedit", "jsonl")
@@ -169,10 +184,10 @@ def load_cases(
     if limit is not None and limit < 1:
         raise DataError(f"A limit is at least 1 case, not {limit}.")
     name = str(name_or_path)
+    if (spelled := name.replace("-", "_")) in BENCHMARKS:
+        name = spelled
     if name in MADE:
-        from .atlas import cases, long_objects
-
-        return long_objects(limit, seed) if name == "atlas_long" else cases(limit, seed, name)
+        return MADE[name](limit, seed)
     if name in BENCHMARKS:
         benchmark = BENCHMARKS[name]
         path, to_case = _found(benchmark, data_dir), benchmark.to_case()

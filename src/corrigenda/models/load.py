@@ -44,7 +44,14 @@ from .verify import verify
 
 __all__ = ["kind_of", "load"]
 
-_PACKAGED = ("atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census")
+_PACKAGED = (
+    "atlas",
+    "atlas-llama",
+    "atlas-t5",
+    "atlas-bert",
+    "atlas-census",
+    "atlas-lingual",
+)
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -61,10 +68,10 @@ def load(
 ) -> TextModel:
     """Load a language model (causal, encoder-decoder or masked) with its tokenizer, ready to edit.
 
-    name      "atlas", "atlas-llama", "atlas-t5", "atlas-bert" or "atlas-census" for the embedded
-              models, which need no network; a hub id ("gpt2-xl", "meta-llama/Llama-3.1-8B",
-              "google/flan-t5-xl"); a directory; or (module, tokenizer) as they are in memory. A
-              module in memory is used in place, not copied.
+    name      "atlas", "atlas-llama", "atlas-t5", "atlas-bert", "atlas-census" or "atlas-lingual"
+              for the embedded models, which need no network; a hub id ("gpt2-xl",
+              "meta-llama/Llama-3.1-8B", "google/flan-t5-xl"); a directory; or (module, tokenizer)
+              as they are in memory. A module in memory is used in place, not copied.
     device    where to put it; CUDA if there is one, else the CPU. A module in memory stays where
               it is unless this is given.
     dtype     "float32", "bfloat16", "float16", or a torch dtype; the checkpoint's own by default
