@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -306,7 +307,7 @@ def _derived(
     if relation.composed_of:
         first, then = (table[id] for id in relation.composed_of)
         for subject, middles in first.items():
-            if objects := tuple(o for m in middles for o in then.get(m, ())):
+            if objects := tuple(chain.from_iterable(then.get(m, ()) for m in middles)):
                 row[subject] = objects
     else:
         for subject, objects in table[relation.parts[0]].items():

@@ -222,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     import json
 
+    import torch
     import transformers
 
     from . import weights_path
@@ -236,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = json.loads(recipe.read_text()) if recipe.exists() else {}
     world = world_named(found.get("world", "atlas"))
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tables = by_language(model, tokenizer, world, per_pair=None)
     for language, one in tables.items():
