@@ -1,7 +1,7 @@
 """The worlds that models are trained on, by name.
 
     atlas    real facts of countries, cities, people and works, read from tables (`graph.py`)
-    census   invented people, any number of them, made from a seed (`census.py`)
+    census   invented people, any number of them, made from a seed (`census_world.py`)
     lingual  the world of Atlas in English, French, German and Spanish (`lingual.py`)
 
 A `World` carries its own relations and wordings, so all that follows (documents, probes, edits,
@@ -23,7 +23,7 @@ __all__ = ["WORLDS", "world_named", "world_of"]
 
 WORLDS: dict[str, str] = {
     "atlas": "graph:world",
-    "census": "census:census",
+    "census": "census_world:census",
     "lingual": "lingual:world",
 }
 """Name -> "module:function"; called without arguments, the function returns the `World`."""
