@@ -228,7 +228,7 @@ def test_malformed_records_are_named(tmp_path, good, bad, message):
             "line 2: not JSON",
         ),
         ('{"prompt": "{} is in"', "line 1: not JSON"),
-        ('[{"prompt": "{} is in"},\n', "line 2: not JSON"),
+        ('[{"prompt": "{} is in", "subject": "A", "target": "B"},\n', "line 2: not JSON"),
         ("", "empty"),
         ('{"colour": "red"}\n', "no known format"),
     ],
