@@ -270,7 +270,9 @@ def test_the_table_of_data_sets_is_complete():
         assert benchmark.name == name
         assert benchmark.licence and benchmark.citation and benchmark.source
         if benchmark.files:
-            assert callable(benchmark.to_case())
+            loader = benchmark.loader()
+            assert callable(getattr(loader, "gather", None) or loader.to_case)
+            assert callable(loader.matches)
 
 
 if DATA := os.environ.get("CORRIGENDA_DATA"):
