@@ -371,6 +371,16 @@ class Case:
         """All edits of the case, in order."""
         return (self.edit, *self.also)
 
+    @property
+    def rewrite(self) -> Rewrite:
+        """The edit, where it has to be a rewrite. Raises `EditError` if it is another kind."""
+        if isinstance(self.edit, Rewrite):
+            return self.edit
+        raise EditError(
+            f"A fact is needed here, and {self.source or 'this case'} asks for a "
+            f"{type(self.edit).__name__.lower()}. `corrigenda data` says which data sets hold facts."
+        )
+
     def on(self, axis: Axis) -> tuple[Probe, ...]:
         """The probes that feed one headline score."""
         return tuple(p for p in self.probes if p.axis == axis)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .delta import Delta
-from .edit import Case
+from .edit import Case, Condition, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
@@ -43,9 +43,13 @@ class Under:
     undo_seconds: float
 
 
-def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Observation]]:
-    """Ask every probe of every case of the model as it is now."""
+def observe(
+    model: Any, cases: Sequence[Case], budget: Budget, *, unedited: bool = False
+) -> list[list[Observation]]:
+    """Ask every probe of every case of the model as it is now; of an unedited one, their conditions
+    too."""
     probes = [probe for case in cases for probe in case.probes]
+    met = _met(model, probes, budget) if unedited else {}
     texts = _answers(model, [probe.prompt for probe in probes], budget)
     wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
     wanted += [(p.prompt, p.foil) for p in probes if p.foil]
@@ -61,6 +65,7 @@ def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Obse
                 texts[p.prompt],
                 scores[p.prompt, p.answers[0]] if p.answers else None,
                 scores[p.prompt, p.foil] if p.foil else None,
+                all(met[one] for one in p.conditions) if unedited and p.conditions else None,
             )
             for p in case.probes
         ]
@@ -94,12 +99,19 @@ def under(model: Any, delta: Delta, cases: Sequence[Case], budget: Budget) -> Un
 
 def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
     """For each case, the share of its own prompts whose answer contains the target."""
-    own = [case.on("efficacy") for case in cases]
+    own = [[p for p in case.on("efficacy") if p.judge == "contains"] for case in cases]
     texts = _answers(model, [probe.prompt for probes in own for probe in probes], budget)
     return [
         math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in probes) / len(probes)
         for probes in own
     ]
+
+
+def _met(model: Any, probes: Sequence[Probe], budget: Budget) -> dict[Condition, bool]:
+    """Which conditions the model's free answers meet."""
+    conditions = list(dict.fromkeys(one for probe in probes for one in probe.conditions))
+    texts = _answers(model, [one.prompt for one in conditions], budget)
+    return {one: bool(contains(answer_of(texts[one.prompt]), one.answers)) for one in conditions}
 
 
 def _answers(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:

@@ -232,7 +232,7 @@ def _items(row: Mapping[str, Any], edited: bool = True) -> list[Item]:
         after = Observation.from_dict(part["after"]) if edited else before
         kl = part["kl"] if edited else None
         pair = None if kl is None else tuple(math.inf if x is None else x for x in kl)
-        items.append((Probe(**part["probe"]), before, after, pair))  # type: ignore[arg-type]
+        items.append((Probe.from_dict(part["probe"]), before, after, pair))  # type: ignore[arg-type]
     return items
 
 

@@ -5,7 +5,8 @@ Fields: ex_id, ent_str, definition and probe_sentences {name: {probe_sentence, l
 and sentences have one span masked by <extra_id_0>; def_target and label give it as "<extra_id_0> the
 span <extra_id_1>". The edit is the definition with its span. A probe asks for a sentence's span
 from the words on its left; a sentence that begins with its span cannot be asked so, and is left
-out. On the axis "locality" the sentences are about entities that the model knows and should keep. The whole sentences are in `meta`, for models that fill gaps.
+out. On the axis "locality" the sentences are about entities that the model knows. The whole
+sentences are in `meta`, for models that fill gaps.
 """
 
 from __future__ import annotations
