@@ -81,6 +81,7 @@ OPTIONAL = {
     "ray",
     "diffusers",
     "PIL",
+    "pyarrow",
     "sentence_transformers",
     "datasets",
     "pandas",

@@ -95,6 +95,7 @@ def evaluate(
         )
     if step < 1:
         raise InputError(f"A sequence advances by at least 1 edit per step, not {step}.")
+    _fitting(editor, cases)
     budget = Budget(max_new_tokens, batch_size)
     found, notes = _chosen(model, cases, mode, known_only, budget)
     if mode == "sequential":
@@ -406,6 +407,20 @@ def _chosen(
             "answer contains, and a sequence is measured by that. Use single or batch mode."
         )
     return found, notes
+
+
+def _fitting(editor: Any, cases: Sequence[Case]) -> None:
+    """Raises `InputError` for cases that ask for another kind of edit than the editor takes."""
+    takes = getattr(editor, "takes", None)
+    if takes is None:
+        return
+    for case in cases:
+        if wrong := next((edit for edit in case.edits if not isinstance(edit, takes)), None):
+            raise InputError(
+                f"{editor.name} takes {takes.__name__} edits, and the cases of "
+                f"{case.source or 'this set'} ask for a {type(wrong).__name__}. `corrigenda editors "
+                "--json` says what each method takes."
+            )
 
 
 def _answered_freely(case: Case) -> bool:
