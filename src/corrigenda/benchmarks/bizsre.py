@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..edit import Case, Probe, Rewrite
-from ..errors import InputError
 from ._records import Record, case, flat
 
 __all__ = ["matches", "to_case"]
@@ -28,8 +27,8 @@ def to_case(record: Record, language: str = "en") -> Case:
     """Raises `DataError` naming the record if a field is missing or of the wrong type."""
     languages = _languages(record.row)
     if language not in languages:
-        raise InputError(
-            f"{record.place} has no part in {language!r}; its languages are {', '.join(languages)}."
+        raise record.wrong(
+            f"it has no part in {language!r}; its languages are {', '.join(languages) or 'none'}"
         )
     own = record.part(record.row[language], language)
     edit = _edit(own)

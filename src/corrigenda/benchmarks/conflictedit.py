@@ -107,7 +107,10 @@ def _composite(record: Record, first: Rewrite, second: Rewrite) -> Iterator[Prob
     yield record.rewrite_probe(second)
     yield from _paraphrases(record, second, second.target_true)
     yield record.probe(first.text, (second.target,), "portability", "implied", foil=first.target)
-    tied = fact(record.parts("triples")[0], "object")
+    triples = record.parts("triples")
+    if not triples:
+        raise record.wrong("the field triples is missing or empty; its first is the tied fact")
+    tied = fact(triples[0], "object")
     yield record.probe(tied.text, (tied.target,), "locality", "tied_fact")
 
 

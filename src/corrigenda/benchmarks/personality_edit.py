@@ -30,6 +30,8 @@ def to_case(record: Record, trait: str | None = None) -> Case:
 
     Raises `DataError` naming the record if a field is missing or of the wrong type.
     """
+    if trait is not None and trait not in TRAITS:
+        raise UnknownNameError("trait", trait, TRAITS)
     wanted = trait or record.get("target_per", str, "").strip()
     if not wanted:
         raise record.unusable(
@@ -37,7 +39,7 @@ def to_case(record: Record, trait: str | None = None) -> Case:
             "personality_edit_extraversion or another trait's set"
         )
     if wanted not in TRAITS:
-        raise UnknownNameError("trait", wanted, TRAITS)
+        raise record.wrong(f"target_per should be one of {', '.join(TRAITS)}, not {wanted!r}")
     return opinions(
         record, wanted, [t for t in TRAITS if t != wanted], "personality_edit", trait=wanted
     )

@@ -171,22 +171,24 @@ def parsed(stem: str, prompts: Sequence[str] = (), relation: str = "") -> str:
 
     "" if nothing can be told.
     """
-    bare, *others = [_without_end(text) for text in (stem, *prompts)]
-    words = bare.split(" ")
-    for text in others:
-        n = _same_end(words, text.split(" "))
+    bare = _without_end(stem)
+    if stem.strip().endswith(_SUBJECT_FIRST):
+        return bare
+    words, told = bare.split(" "), False
+    for text in map(_without_end, prompts):
+        n = _same_end(words, text.split(" ")) if text != bare else 0
         if n:  # otherwise the subject stands elsewhere in that template
-            words = words[len(words) - n :]
-    text = " ".join(words)
-    if text != bare:
-        return _BEFORE.sub("", text).strip()
+            words, told = words[len(words) - n :], True
+    if told:
+        return _BEFORE.sub("", " ".join(words)).strip()
     named = f" {relation.lower().replace('_', ' ')} of "
     if named in bare:
         return bare.partition(named)[2].strip()
     text = re.sub(r"^The (?:names? of the )?", "", bare)
-    return (re.split(rf" {_BEFORE_WORDS} ", text, maxsplit=1)[-1]).strip()
+    return re.split(rf" {_BEFORE_WORDS} ", text, maxsplit=1)[-1].strip()
 
 
+_SUBJECT_FIRST = (" follows", " is followed by")
 _BEFORE_WORDS = "(?:of|which|by|award|children|in)"
 _BEFORE = re.compile(rf"^{_BEFORE_WORDS} ")
 """The words of a template before its subject."""
