@@ -82,6 +82,7 @@ OPTIONAL = {
     "ray",
     "diffusers",
     "PIL",
+    "pyarrow",
     "sentence_transformers",
     "datasets",
     "pandas",

@@ -2,7 +2,8 @@
 
 An *edit* is a request. `Rewrite` asks that a prompt about a subject be answered with a target.
 A *probe* is a question with its acceptable answers, asked before and after the edit.
-A *case* is one edit with the probes that judge it. Editors see edits only, never probes.
+A *case* is one edit, or a few that belong together, with the probes that judge it. Editors see
+edits only, never probes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, get_args
 
 from .errors import DataError, EditError
 
@@ -21,6 +22,8 @@ __all__ = [
     "Concept",
     "Condition",
     "Contrast",
+    "Edit",
+    "Judge",
     "Probe",
     "Rewrite",
     "read_rewrites",
@@ -28,6 +31,7 @@ __all__ = [
 ]
 
 Axis = Literal["efficacy", "generalization", "locality", "portability"]
+Judge = Literal["contains", "overlap", "safety", "trait", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,10 @@ class Contrast:
     def target(self) -> str:
         return self.positive
 
+    @property
+    def target_true(self) -> None:
+        """A contrast has no true answer."""
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -229,8 +237,15 @@ class Concept:
     def target(self) -> str:
         return ""
 
+    @property
+    def target_true(self) -> None:
+        """A concept has no true answer."""
+
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "texts": list(self.texts), "labels": list(self.labels)}
+
+
+Edit = Rewrite | Contrast | Concept
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +279,16 @@ class Probe:
     foil       the answer that competes with `answers[0]` in probability comparisons
                (the old object on rewrite and paraphrase probes, the new one on neighborhoods).
     held_out   the wording was never seen with this subject in training (known only for Atlas).
+    group      probes of one case that share it are one test, which passes or fails as a whole.
+    require    how many probes of the group have to pass: "all" or "any".
     conditions the test counts only where the unedited model meets every one of them.
+    judge      how a free answer is judged. "contains": it names one of the answers. Where that says
+               nothing, the probe feeds no gen.* score and another metric reads it: "overlap" of
+               long texts, "safety", a personality's "trait", or "record" (kept for a metric over
+               several probes).
     language   of prompt and answers, where a case asks in several: "en", "zh".
+
+    Raises `EditError` for an empty prompt, a missing answer, or an unknown `require` or `judge`.
     """
 
     prompt: str
@@ -274,7 +297,10 @@ class Probe:
     kind: str
     foil: str | None = None
     held_out: bool = False
+    group: str = ""
+    require: Literal["all", "any"] = "all"
     conditions: tuple[Condition, ...] = ()
+    judge: Judge = "contains"
     language: str = ""
 
     def __post_init__(self) -> None:
@@ -284,6 +310,11 @@ class Probe:
             raise EditError("A probe has an empty prompt.")
         if not self.answers and self.axis != "locality":
             raise EditError(f"The probe {self.prompt!r} ({self.kind}) has no answer to expect.")
+        for name, allowed in (("require", ("all", "any")), ("judge", get_args(Judge))):
+            if getattr(self, name) not in allowed:
+                raise EditError(
+                    f"{name} is one of {', '.join(allowed)}, not {getattr(self, name)!r}."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON. What only some benchmarks have is left out where it is not used."""
@@ -301,28 +332,84 @@ class Probe:
             raise EditError(f"This is no probe: {error}.") from None
 
 
-_UNUSED: dict[str, Any] = {"conditions": (), "language": ""}
+_UNUSED: dict[str, Any] = {
+    "group": "",
+    "require": "all",
+    "conditions": (),
+    "judge": "contains",
+    "language": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One edit and the probes that judge it."""
+    """One edit, or a few that belong together, and the probes that judge them.
 
-    edit: Rewrite
+    edit     the edit; where there are several, the first.
+    probes   asked before all edits and after all of them.
+    id       of the record in its data set.
+    source   the data set.
+    meta     what else the record says, for metrics of its own.
+    also     further edits: the other facts of a MQuAKE chain, the second edit of a conflict.
+    in_turn  each edit is made on top of the one before, not all of them at once.
+    """
+
+    edit: Edit
     probes: tuple[Probe, ...] = ()
     id: str = ""
     source: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    also: tuple[Edit, ...] = ()
+    in_turn: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probes", tuple(self.probes))
+        object.__setattr__(self, "also", tuple(self.also))
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """All edits of the case, in order."""
+        return (self.edit, *self.also)
+
+    @property
+    def rewrite(self) -> Rewrite:
+        """The edit, where it has to be a rewrite. Raises `EditError` if it is another kind."""
+        if isinstance(self.edit, Rewrite):
+            return self.edit
+        raise EditError(
+            f"A fact is needed here, and {self.source or 'this case'} asks for a "
+            f"{type(self.edit).__name__.lower()}. `corrigenda data` says which data sets hold facts."
+        )
 
     def on(self, axis: Axis) -> tuple[Probe, ...]:
         """The probes that feed one headline score."""
         return tuple(p for p in self.probes if p.axis == axis)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; `from_dict` gives an equal case."""
+        row = {
+            "id": self.id,
+            "source": self.source,
+            "edit": self.edit.to_dict(),
+            "probes": [probe.to_dict() for probe in self.probes],
+            "meta": self.meta,
+        }
+        if self.also:
+            row |= {"also": [edit.to_dict() for edit in self.also], "in_turn": self.in_turn}
+        return row
 
-Edit = Rewrite | Contrast | Concept
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Case:
+        """The inverse of `to_dict`. Raises `EditError` naming what is wrong."""
+        return cls(
+            edit_from(row["edit"]),
+            tuple(Probe.from_dict(probe) for probe in row.get("probes", ())),
+            row.get("id", ""),
+            row.get("source", ""),
+            row.get("meta", {}),
+            tuple(edit_from(edit) for edit in row.get("also", ())),
+            row.get("in_turn", False),
+        )
 
 
 def edit_from(row: Any) -> Edit:

@@ -5,9 +5,11 @@
     sequential  edits come one after the other (or `step` at a time), each on top of those before;
                 all cases are measured on the final model, and at checkpoints all edits so far
 
-Each probe is asked of the unedited model too, under the same rules. An edit that raises, or that
-did not take, stays in the tables as what it is. The model is restored after every case, whatever
-happens. With `resume`, finished cases are on disk before the next one is begun.
+A case may hold several edits: they are made in one call, or one on top of the other where the case
+or the editor wants that. Each probe is asked of the unedited model too, under the same rules. An
+edit that raises, or that did not take, stays in the tables as what it is. The model is restored
+after every case, whatever happens. With `resume`, finished cases are on disk before the next one is
+begun.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .delta import Delta, Outcome
-from .edit import Case, Probe
+from .edit import Case, Edit, Probe, Rewrite
 from .editor import EditWarning, versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
 from .measure import Budget, Divergence, efficacy, executable, observe, under
@@ -93,10 +95,11 @@ def evaluate(
         )
     if step < 1:
         raise InputError(f"A sequence advances by at least 1 edit per step, not {step}.")
+    _fitting(editor, cases)
     budget = Budget(max_new_tokens, batch_size)
     found, notes = _chosen(model, cases, mode, known_only, budget)
     executed: dict[str, tuple[int, int]] = {}
-    if any(probe.conditions for case in found for probe in case.probes):
+    if any(p.conditions and not p.group for case in found for p in case.probes):
         found, executed = executable(model, found, budget)
         done, asked = (sum(counts) for counts in zip(*executed.values(), strict=True))
         notes.append(
@@ -182,22 +185,23 @@ class _Solved:
 
     delta: Delta | None = None
     error: str | None = None
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[tuple[Outcome, ...], ...] = ()  # of each case, those of its edits
     warnings: tuple[str, ...] = ()
     cost: dict[str, float | None] = field(default_factory=dict)
-    edits: int = 1
+    cases: int = 1
 
     def facts(self, j: int = 0) -> Row:
-        """The row fields of the j-th edit of the call. What the edits share is divided."""
-        outcome = self.outcomes[j] if j < len(self.outcomes) else None
+        """The row fields of the j-th case of the call. What the cases share is divided."""
+        own = self.outcomes[j] if j < len(self.outcomes) else ()
+        took = [outcome.took for outcome in own]
         return {
             "error": self.error,
-            "took": outcome.took if outcome else None,
-            "answer": outcome.answer if outcome else "",
-            "remark": outcome.note if outcome else "",
-            "warnings": list(self.warnings) if self.edits == 1 or j == 0 else [],
+            "took": False if False in took else None if None in took or not took else True,
+            "answer": " · ".join(outcome.answer for outcome in own),
+            "remark": " ".join(outcome.note for outcome in own if outcome.note),
+            "warnings": list(self.warnings) if self.cases == 1 or j == 0 else [],
             "cost": {
-                name: value / self.edits if name in _SHARED and value is not None else value
+                name: value / self.cases if name in _SHARED and value is not None else value
                 for name, value in self.cost.items()
             },
         }
@@ -225,7 +229,7 @@ class _Run:
         base: list[Any] = [self.environment[name] for name in same]
         joint = self.environment["mode"] != "single"
         if joint:  # each row depends on all edits, on their order and on the steps
-            base += [[case.edit.to_dict() for case in self.cases]]
+            base += [[edit.to_dict() for case in self.cases for edit in case.edits]]
             base += [self.environment["step"], self.environment["checkpoints"]]
         self.keys = [
             content_key("case", base, asdict(case), position if joint else 0)
@@ -242,7 +246,7 @@ class _Run:
         total = len(self.cases)
         for chunk in _chunks(range(total), CASES_AT_ONCE):
             todo = self.open(chunk)
-            befores = observe(self.model, [self.cases[j] for j in todo], self.budget)
+            befores = observe(self.model, [self.cases[j] for j in todo], self.budget, unedited=True)
             for j, before in zip(todo, befores, strict=True):
                 self.progress("cases", j, total)
                 self.alone(j, before)
@@ -282,7 +286,7 @@ class _Run:
             self.progress("final model", chunk[0], total)
             todo = self.open(chunk)
             cases = [self.cases[j] for j in todo]
-            befores = observe(self.model, cases, self.budget)
+            befores = observe(self.model, cases, self.budget, unedited=True)
             found = under(self.model, whole, cases, self.budget) if whole else None
             for at, j in enumerate(todo):
                 after = found.observations[at] if found else befores[at]
@@ -318,20 +322,25 @@ class _Run:
         """Ask the editor. What it raises is kept as the reason why these edits failed."""
         if self.editor is None:
             return _Solved()
-        edits = [case.edit for case in cases]
-        delta, error = None, None
+        made, error = None, None
+        outcomes: list[list[Outcome]] = [[] for _ in cases]
         with _edit_warnings() as messages, measured() as cost:
             try:
-                delta = self.editor(self.model, edits, onto=onto)
+                for step in _steps(cases, getattr(self.editor, "batches", True)):
+                    before = onto if made is None else made if onto is None else onto + made
+                    delta = self.editor(self.model, [edit for _, edit in step], onto=before)
+                    made = delta if made is None else made + delta
+                    for (j, _), outcome in zip(step, delta.provenance.outcomes, strict=False):
+                        outcomes[j].append(outcome)
             except Exception as caught:
-                error = _described(caught)
+                made, error = None, _described(caught)
         return _Solved(
-            delta,
+            made,
             error,
-            delta.provenance.outcomes if delta is not None else (),
+            tuple(tuple(own) for own in outcomes) if made is not None else (),
             tuple(messages),
-            _cost(cost, delta),
-            len(edits),
+            _cost(cost, made),
+            len(cases),
         )
 
     def open(self, chunk: Sequence[int]) -> list[int]:
@@ -365,6 +374,7 @@ class _Run:
             "source": case.source,
             "position": j + 1,
             "edit": case.edit.to_dict(),
+            **({"also": [edit.to_dict() for edit in case.also]} if case.also else {}),
             **facts,
             "history": {str(n): score for n, score in (history or {}).items()},
             "probes": probes,
@@ -402,7 +412,31 @@ def _chosen(
             else f"There is nothing to evaluate: the unedited model knows the true answer of none "
             f"of the {len(cases)} cases. Take more cases, or drop --known-only."
         )
+    untold = next((case for case in found if not _answered_freely(case)), None)
+    if mode == "sequential" and untold is not None:
+        raise InputError(
+            f"Whether the edit {untold.edit.text[:60]!r} is retained cannot be told from what the "
+            "answer contains, and a sequence is measured by that. Use single or batch mode."
+        )
     return found, notes
+
+
+def _fitting(editor: Any, cases: Sequence[Case]) -> None:
+    """Raises `InputError` for cases that ask for another kind of edit than the editor takes."""
+    takes = getattr(editor, "takes", None)
+    if takes is None:
+        return
+    for case in cases:
+        if wrong := next((edit for edit in case.edits if not isinstance(edit, takes)), None):
+            raise InputError(
+                f"{editor.name} takes {takes.__name__} edits, and the cases of "
+                f"{case.source or 'this set'} ask for a {type(wrong).__name__}. `corrigenda editors "
+                "--json` says what each method takes."
+            )
+
+
+def _answered_freely(case: Case) -> bool:
+    return any(probe.judge == "contains" for probe in case.on("efficacy"))
 
 
 _known_only = known_only  # `evaluate` has an argument of that name
@@ -410,23 +444,45 @@ _known_only = known_only  # `evaluate` has an argument of that name
 
 def _with_rewrite_probe(case: Case) -> Case:
     """A case is at least judged by its own prompt."""
-    if case.on("efficacy"):
+    edit = case.edits[-1] if case.in_turn else case.edit
+    if case.on("efficacy") or not isinstance(edit, Rewrite):
         return case
-    edit = case.edit
     probe = Probe(edit.text, (edit.target,), "efficacy", "rewrite", foil=edit.target_true)
-    return Case(edit, (probe, *case.probes), case.id, case.source, case.meta)
+    return replace(case, probes=(probe, *case.probes))
 
 
 def _without_conflicts(cases: Sequence[Case]) -> tuple[list[Case], int]:
-    """Keep the first of the edits that give one subject and relation different targets."""
-    first: dict[tuple[str, str], str] = {}
+    """Keep the first of the cases that leave one subject and relation with different targets."""
+    first: dict[tuple[str, ...], str] = {}
     kept = []
     for case in cases:
-        edit = case.edit
-        fact = edit.subject.lower(), edit.relation or edit.prompt
-        if first.setdefault(fact, edit.target) == edit.target:
+        facts = {_fact(edit): edit.target for edit in case.edits}
+        if all(first.get(fact, target) == target for fact, target in facts.items()):
+            first |= facts
             kept.append(case)
     return kept, len(cases) - len(kept)
+
+
+def _fact(edit: Edit) -> tuple[str, ...]:
+    """What an edit is about: two edits of it with different targets contradict each other."""
+    if isinstance(edit, Rewrite):
+        return edit.subject.lower(), edit.relation or edit.prompt
+    return (json.dumps(edit.to_dict()),)
+
+
+def _steps(cases: Sequence[Case], batches: bool) -> list[list[tuple[int, Edit]]]:
+    """The edits of some cases, call by call: (number of the case, edit).
+
+    Cases in turn give their first edits to the first call, their second to the second. A single
+    case of several edits is made edit by edit where the editor takes no more at once.
+    """
+    if any(case.in_turn for case in cases) or (not batches and len(cases) == 1):
+        last = max(len(case.edits) for case in cases)
+        return [
+            [(j, case.edits[n]) for j, case in enumerate(cases) if n < len(case.edits)]
+            for n in range(last)
+        ]
+    return [[(j, edit) for j, case in enumerate(cases) for edit in case.edits]]
 
 
 def _times(checkpoints: Sequence[int] | None, total: int, step: int) -> list[int]:

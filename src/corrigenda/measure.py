@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .delta import Delta
-from .edit import Case, Probe
+from .edit import Case, Condition, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
@@ -46,29 +46,34 @@ class Under:
 def executable(
     model: Any, cases: Sequence[Case], budget: Budget
 ) -> tuple[list[Case], dict[str, tuple[int, int]]]:
-    """The cases with only those probes whose conditions the unedited model meets (as in RippleEdits,
-    Cohen et al. 2024, arXiv:2307.12976), and by "axis:kind" how many those are of how many.
+    """The cases without the probes whose conditions the unedited model does not meet (as in
+    RippleEdits, Cohen et al. 2023, arXiv:2307.12976), and by "axis:kind" how many stay of how many.
 
-    A condition is met when the free answer contains one of its answers as whole words.
+    A condition is met when the free answer contains one of its answers as whole words. Probes of a
+    test of several (`Probe.group`) all stay: their test counts, or not, as a whole.
     """
-    every = [(case, probe) for case in cases for probe in case.probes]
-    texts = _answers(model, [c.prompt for _, probe in every for c in probe.conditions], budget)
+    every = [probe for case in cases for probe in case.probes]
+    met = _met(model, [probe for probe in every if not probe.group], budget)
 
-    def met(probe: Probe) -> bool:
-        return all(contains(answer_of(texts[c.prompt]), c.answers) for c in probe.conditions)
+    def stays(probe: Probe) -> bool:
+        return bool(probe.group) or all(met[one] for one in probe.conditions)
 
     share: dict[str, tuple[int, int]] = {}
-    for _, probe in every:
+    for probe in every:
         name = f"{probe.axis}:{probe.kind}"
         done, asked = share.get(name, (0, 0))
-        share[name] = done + met(probe), asked + 1
-    kept = [replace(case, probes=tuple(filter(met, case.probes))) for case in cases]
+        share[name] = done + stays(probe), asked + 1
+    kept = [replace(case, probes=tuple(filter(stays, case.probes))) for case in cases]
     return kept, share
 
 
-def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Observation]]:
-    """Ask every probe of every case of the model as it is now."""
+def observe(
+    model: Any, cases: Sequence[Case], budget: Budget, *, unedited: bool = False
+) -> list[list[Observation]]:
+    """Ask every probe of every case of the model as it is now; of an unedited one, their conditions
+    too."""
     probes = [probe for case in cases for probe in case.probes]
+    met = _met(model, probes, budget) if unedited else {}
     texts = _answers(model, [probe.prompt for probe in probes], budget)
     wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
     wanted += [(p.prompt, p.foil) for p in probes if p.foil]
@@ -84,6 +89,7 @@ def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Obse
                 texts[p.prompt],
                 scores[p.prompt, p.answers[0]] if p.answers else None,
                 scores[p.prompt, p.foil] if p.foil else None,
+                all(met[one] for one in p.conditions) if unedited and p.conditions else None,
             )
             for p in case.probes
         ]
@@ -117,12 +123,19 @@ def under(model: Any, delta: Delta, cases: Sequence[Case], budget: Budget) -> Un
 
 def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
     """For each case, the share of its own prompts whose answer contains the target."""
-    own = [case.on("efficacy") for case in cases]
+    own = [[p for p in case.on("efficacy") if p.judge == "contains"] for case in cases]
     texts = _answers(model, [probe.prompt for probes in own for probe in probes], budget)
     return [
         math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in probes) / len(probes)
         for probes in own
     ]
+
+
+def _met(model: Any, probes: Sequence[Probe], budget: Budget) -> dict[Condition, bool]:
+    """Which conditions the model's free answers meet."""
+    conditions = list(dict.fromkeys(one for probe in probes for one in probe.conditions))
+    texts = _answers(model, [one.prompt for one in conditions], budget)
+    return {one: bool(contains(answer_of(texts[one.prompt]), one.answers)) for one in conditions}
 
 
 def _answers(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:

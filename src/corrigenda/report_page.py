@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from .edit import edit_from
 from .metrics.aggregate import Score
 from .metrics.titles import (
     COLUMNS,
@@ -418,9 +419,8 @@ def _high(score: Score) -> float:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    edit = row["edit"]
-    text = edit["prompt"].replace("{}", edit["subject"], 1).rstrip()
-    return f"{text} → {edit['target']}"
+    edits = [edit_from(one) for one in (row["edit"], *row.get("also", ()))]
+    return "; ".join(f"{edit.text.rstrip()} → {edit.target}".rstrip(" →") for edit in edits)
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -475,6 +475,33 @@ def test_the_catalogue(model: Path, tmp_path: Path) -> None:
     assert "counterfact" in run("data").out
 
 
+def test_data_sets_are_listed_with_their_size_and_where_they_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "wiki_big_edit_1.json"
+    file.write_text("[]")
+    (tmp_path / "wiki_big_edit_2.json").write_text("[ ]")
+    row = run("data", "wikibigedit", "--data-dir", tmp_path, "--json").json
+    assert row["here"] and row["bytes"] == 5 and len(row["paths"]) == 2
+    out = run("data", "safeedit", "--data-dir", tmp_path).out
+    for part in ("Contrast", "CC BY-NC-SA 4.0", "zjunlp/SafeEdit", "get it from the source"):
+        assert part in out
+    wrong(run("data", "mquak"), 2, "mquake")
+    rows = run("data", "--data-dir", tmp_path, "--json").json
+    assert all(row["licence"] and row["source"] and row["citation"] for row in rows)
+    wrong(run("eval", "atlas", "--data", "ripple_recent", "--data-dir", tmp_path), 3, "RippleEdits")
+
+
+def test_the_table_of_data_sets_is_written_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n")
+    wrong(run("data", "--page", page), 2, "no place for the table", "<!-- end -->")
+    mark = "<!-- data sets: written by `corrigenda data --page docs/benchmarks.md` -->"
+    page.write_text(f"before\n{mark}\nstale row\n<!-- end -->\nafter\n")
+    assert run("data", "--page", page, "--json").json == {"written": str(page)}
+    text = page.read_text()
+    assert text.startswith(f"before\n{mark}\n|") and text.endswith("<!-- end -->\nafter\n")
+    assert "`mquake_cf_3k`" in text and "stale row" not in text
+
+
 def test_atlas_is_trained_by_one_command(tmp_path: Path) -> None:
     place = tmp_path / "atlas"
     ran = run("atlas", "train", "-o", place, "--size", "tiny", "--steps", "2", "--json")

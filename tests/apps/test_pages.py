@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from corrigenda.apps import pages
+from corrigenda.benchmarks import BENCHMARKS
 from corrigenda.editors import TABLE, editor_class
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,6 +31,15 @@ def test_the_readme_has_the_table_of_methods_and_families() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert pages.BEGIN in text and pages.END in text
     assert pages.inserted(text, pages.index(CLASSES)) == text, AGAIN
+
+
+def test_the_page_of_data_sets_says_what_the_registry_says() -> None:
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    table = pages.data_table(list(BENCHMARKS.values()))
+    again = "Run: corrigenda data --page docs/benchmarks.md"
+    assert pages.inserted(text, table, pages.DATA_BEGIN) == text, again
+    for name, one in BENCHMARKS.items():
+        assert f"| `{name}` |" in table and one.licence in table and one.source in table
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)

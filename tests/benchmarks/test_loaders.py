@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import collections
 import gzip
 import json
 import os
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corrigenda.benchmarks import BENCHMARKS, DataWarning, load_cases
+from corrigenda.benchmarks import BENCHMARKS, DataWarning, find, load_cases
 from corrigenda.benchmarks.counterfact import plus_prompt
 from corrigenda.edit import Case, Rewrite
 from corrigenda.errors import DataError, OfflineError, UnknownNameError
@@ -228,7 +227,7 @@ def test_malformed_records_are_named(tmp_path, good, bad, message):
             "line 2: not JSON",
         ),
         ('{"prompt": "{} is in"', "line 1: not JSON"),
-        ('[{"prompt": "{} is in"},\n', "line 2: not JSON"),
+        ('[{"prompt": "{} is in", "subject": "A", "target": "B"},\n', "line 2: not JSON"),
         ("", "empty"),
         ('{"colour": "red"}\n', "no known format"),
     ],
@@ -285,20 +284,22 @@ def test_the_table_of_data_sets_is_complete():
         assert benchmark.name == name
         assert benchmark.licence and benchmark.citation and benchmark.source
         if benchmark.files:
-            assert callable(benchmark.to_case())
+            loader = benchmark.loader()
+            assert callable(getattr(loader, "gather", None) or loader.to_case)
+            assert callable(loader.matches)
 
 
 if DATA := os.environ.get("CORRIGENDA_DATA"):
+    HERE = [name for name, one in BENCHMARKS.items() if one.files and find(one, DATA)]
 
-    @pytest.mark.parametrize("name", ["counterfact", "zsre", "knowedit_zsre", "qaedit"])
+    @pytest.mark.parametrize("name", HERE)
     @pytest.mark.filterwarnings("ignore::corrigenda.benchmarks.DataWarning")
     def test_real_files(name):
-        """Runs only where CORRIGENDA_DATA points to a data directory."""
+        """Runs only where CORRIGENDA_DATA points to a data directory, on the sets that are there."""
         cases = load_cases(name, limit=300, data_dir=DATA)
-        assert len(cases) == 300
-        axes = collections.Counter(probe.axis for case in cases for probe in case.probes)
-        assert axes["efficacy"] == 300
-        assert axes["generalization"] >= 300
-        assert axes["locality"] >= 300
+        assert cases and len({case.source for case in cases}) == 1
         for case in cases:
-            assert case.edit.subject in case.edit.text
+            assert type(case.edit).__name__ == BENCHMARKS[name].edits
+            if isinstance(case.edit, Rewrite):
+                assert case.on("efficacy")
+                assert case.edit.subject in case.edit.text + case.edit.following

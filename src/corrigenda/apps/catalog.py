@@ -1,4 +1,4 @@
-"""`corrigenda editors | models | data`: what there is, and what each needs."""
+"""`corrigenda editors | models`: what there is, and what each needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..editor import Editor
     from ..models.text import TextModel
 
-__all__ = ["data", "editors", "models"]
+__all__ = ["editors", "models"]
 
 
 def editors(
@@ -237,52 +237,3 @@ def _layers(one: TextModel) -> str:
     if read == one.n_layers:
         return f"{read} layers"
     return f"{read} layers in the encoder and {one.n_layers - read} in the decoder"
-
-
-def data(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where to look.", show_default="CORRIGENDA_DATA, or ./data"
-        ),
-    ] = None,
-    as_json: bool = False,
-) -> None:
-    """List the data sets, where each comes from, and whether it is on this machine."""
-    from ..benchmarks import BENCHMARKS, find
-
-    rows = []
-    for one in BENCHMARKS.values():
-        place = find(one, data_dir)
-        rows.append(
-            {
-                "name": one.name,
-                "title": one.title,
-                "licence": one.licence,
-                "citation": one.citation,
-                "source": one.source,
-                "path": str(place) if place else None,
-                "here": place is not None or not one.files,
-            }
-        )
-    if as_json:
-        console.emit(rows)
-        return
-    cells = [
-        (
-            row["name"],
-            row["title"],
-            row["path"] or ("built in" if row["here"] else Text("not here", "yellow")),
-            row["licence"],
-            row["source"],
-        )
-        for row in rows
-    ]
-    columns = ("name", "what", "found", "licence", "official source")
-    console.out().print(console.table("", columns, cells))
-    console.out().print(
-        Text(
-            "A file of your own: JSON lines with prompt, subject and target. Official files go "
-            "into the directory that CORRIGENDA_DATA names, or ./data."
-        )
-    )

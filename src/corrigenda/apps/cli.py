@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, trace
+from . import atlas, catalog, compare, data, demo, edit, evaluate, fit, ledger, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -91,7 +91,7 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     ),
     ("editors", catalog.editors, SHELF, "corrigenda editors rome"),
     ("models", catalog.models, SHELF, "corrigenda models gpt2"),
-    ("data", catalog.data, SHELF, "corrigenda data"),
+    ("data", data.data, SHELF, "corrigenda data counterfact"),
 )
 ATLAS_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("train", atlas.train, "corrigenda atlas train --size small -o my-atlas"),

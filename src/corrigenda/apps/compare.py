@@ -306,16 +306,8 @@ def _costs(report: Report, unit: float | None) -> list[str]:
     return [
         f"{seconds / unit:.2g}" if seconds is not None and unit else "",
         f"{memory / 2**30:.2f} GiB" if memory else "",
-        _size(size) if size is not None else "",
+        console.size(size) if size is not None else "",
     ]
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"
 
 
 def _try_plot(reports: dict[_Job, Report], path: Path) -> None:

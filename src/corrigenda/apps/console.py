@@ -35,6 +35,7 @@ __all__ = [
     "note",
     "out",
     "shown",
+    "size",
     "table",
     "waiting",
 ]
@@ -80,6 +81,14 @@ def _plain(value: Any) -> Any:
 def shown(value: str | None, style: str = "") -> Text:
     """Text for a table cell: never markup, and on one line."""
     return Text(" ".join((value or "").split()), style=style)
+
+
+def size(n: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -52,7 +52,7 @@ def demo(
     model = options.loaded("atlas", device, None, seed)
     case, method = atlas.demo_case(), make("rome", seed=seed, tokens=TOKENS)
     if not as_json:
-        _introduce(case.edit)
+        _introduce(case.rewrite)
     pristine = weights_now(model)
     options.prepare(model, method)
     with console.waiting(f"{method.title} is solving"):
@@ -126,7 +126,7 @@ def _probes(report: Report) -> list[_Answer]:
 
     found = []
     for part in report.rows[0]["probes"]:
-        probe = Probe(**part["probe"])
+        probe = Probe.from_dict(part["probe"])
         before, after = (Observation.from_dict(part[k]) for k in ("before", "after"))
         scores = scores_of(probe, before, after)
         held_out = "_held_out" if probe.axis == "generalization" and probe.held_out else ""

@@ -1,8 +1,10 @@
-"""The methods as documents: one page each, and the table of methods and families.
+"""The methods as documents, one page each and a table of methods and families; and the table of data
+sets.
 
-Everything is read from the editor classes: the module's docstring is the page, the dataclass fields
-are its settings, the class variables are its properties. `corrigenda editors --pages DIR` writes
-them; a test holds the ones in docs/ to what the code says.
+Everything is read from the code: of an editor class, the module's docstring is the page, the
+dataclass fields are its settings, the class variables are its properties; the data sets are the
+registry's. `corrigenda editors --pages DIR` and `corrigenda data --page FILE` write them; tests hold
+those in docs/ to what the code says.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from ..disk import write_synced
 
 if TYPE_CHECKING:
+    from ..benchmarks import Benchmark
     from ..editor import Editor
 
 __all__ = [
+    "data_table",
     "description",
     "documentation",
     "index",
@@ -212,17 +216,38 @@ def index(classes: list[type[Editor]]) -> str:
     return "\n".join(lines)
 
 
-BEGIN, END = (
-    "<!-- methods: written by `corrigenda editors --pages docs/methods` -->",
-    "<!-- end -->",
-)
+def data_table(benchmarks: Sequence[Benchmark]) -> str:
+    """The table of data sets, and under it what to mind of each."""
+    heads = ["data set", "what it asks", "cases ask for", "licence", "paper", "official source"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for one in benchmarks:
+        cells = [
+            f"`{one.name}`",
+            one.title,
+            f"`{one.edits}`",
+            one.licence,
+            one.citation,
+            one.source,
+        ]
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    minded: dict[str, list[str]] = {}
+    for one in benchmarks:
+        if one.caveats:
+            minded.setdefault(one.caveats, []).append(f"`{one.name}`")
+    lines += ["", "What to mind:", ""]
+    return "\n".join(lines + [f"- {', '.join(n)}: {caveat}" for caveat, n in minded.items()])
 
 
-def inserted(text: str, table: str) -> str:
+BEGIN = "<!-- methods: written by `corrigenda editors --pages docs/methods` -->"
+DATA_BEGIN = "<!-- data sets: written by `corrigenda data --page docs/benchmarks.md` -->"
+END = "<!-- end -->"
+
+
+def inserted(text: str, table: str, begin: str = BEGIN) -> str:
     """A document with the table between its two marks."""
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = text.partition(begin)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return f"{before}{begin}\n{table}\n{END}{after}"
 
 
 def write(directory: Path, classes: list[type[Editor]]) -> list[Path]:

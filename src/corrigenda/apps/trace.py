@@ -144,12 +144,12 @@ def _averaged(model: TextModel, cases: Sequence[Case], how: dict[str, Any]) -> A
     from ..locate import average, noise_level
     from ..locate import trace as traced
 
-    level = how["noise"] * noise_level(model, [case.edit.subject for case in cases])
+    level = how["noise"] * noise_level(model, [case.rewrite.subject for case in cases])
     found, dropped = [], 0
     with console.counting("Tracing", "facts") as advance:
         for done, case in enumerate(cases):
             advance(done, len(cases))
-            fact = case.edit
+            fact = case.rewrite
             try:
                 found.append(
                     traced(model, fact.prompt, fact.subject, fact.target_true, level=level, **how)

@@ -78,7 +78,7 @@ def cases(n: int, seed: int = 0, world: World | None = None) -> list[Case]:
     return [
         Case(
             case.edit,
-            ripple(case.edit, world),
+            ripple(case.rewrite, world),
             case.id.replace("atlas", SOURCE, 1),
             SOURCE,
             case.meta,

@@ -4,11 +4,11 @@
     load_cases("my-edits.jsonl")               any file in a known format
     load_cases("atlas", limit=100)             the embedded world, always at hand
 
-Names are taken with - and _ alike: "atlas-ripple" is "atlas_ripple".
-
-A data directory is the argument `data_dir`, the one that CORRIGENDA_DATA names, `./data`, or
-`data` in the cache. Files are .json or .jsonl, plain or .gz, in the directory itself, in a folder
-named like the data set, or in `benchmarks/` and that folder.
+Names are taken with - and _ alike: "atlas-ripple" is "atlas_ripple". The table of data sets is
+registry.py. A data directory is the argument `data_dir`, the one that
+CORRIGENDA_DATA names, `./data`, or `data` in the cache. Files are .json, .jsonl, .csv or .parquet,
+plain or .gz, in the directory itself, in a folder named like the data set or its format, or in
+`benchmarks/` and such a folder.
 """
 
 from __future__ import annotations
@@ -18,148 +18,54 @@ import json
 import os
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..edit import Case
 from ..errors import DataError, OfflineError, UnknownNameError
+from ._files import SUFFIXES
 from .atlas import MADE
-
-if TYPE_CHECKING:
-    from ._records import Record
+from .registry import BENCHMARKS, Benchmark
 
 __all__ = ["BENCHMARKS", "MADE", "Benchmark", "DataWarning", "find", "load_cases"]
-
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
 
 class DataWarning(UserWarning):
     """Records of a benchmark that are no edits (an empty target, say) were left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    """A data set: where its official files are, under which licence, and who made it.
-
-    source   where to get the official file.
-    files    names, without suffix, under which it is looked for.
-    module   the file here that turns records into cases.
-    options  what tells variants over the same files apart ("target_source").
-    """
-
-    name: str
-    title: str
-    licence: str
-    citation: str
-    source: str
-    files: tuple[str, ...] = ()
-    module: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_case(self) -> Callable[[Record], Case]:
-        return partial(_module(self.module).to_case, **self.options)
-
-
-_ZSRE = "https://rome.baulab.info/data/dsets/zsre_mend_eval.json"
-_ZSRE_CITATION = "Levy et al. 2017 (1706.04115); Mitchell et al. 2022 (2110.11309)"
-
-BENCHMARKS: Mapping[str, Benchmark] = {
-    one.name: one
-    for one in (
-        Benchmark(
-            "atlas",
-            "edits of the embedded world, with all their consequences",
-            "as this package; facts as the Atlas card says",
-            "this package",
-            "part of the package",
-        ),
-        Benchmark(
-            "atlas_long",
-            "edits of the embedded world towards objects of several words",
-            "as this package; facts as the Atlas card says",
-            "this package",
-            "part of the package",
-        ),
-        Benchmark(
-            "census",
-            "edits of a larger world of invented people, for sequences of ten thousand",
-            "as this package",
-            "this package",
-            "part of the package",
-        ),
-        Benchmark(
-            "atlas_ripple",
-            "the same edits with every fact that must follow, by kind and hops, or must stay",
-            "as this package; facts as the Atlas card says",
-            "this package; in the manner of Cohen et al. 2024 (2307.12976)",
-            "part of the package",
-        ),
-        Benchmark(
-            "atlas_lingual",
-            "edits in one of four languages, asked in all of them; for the model atlas-lingual",
-            "as this package; facts as the Atlas card says, names partly from Wikidata (CC0)",
-            "this package; names after Fierro and Sogaard 2022 (2203.11552)",
-            "part of the package",
-        ),
-        Benchmark(
-            "counterfact",
-            "counterfactual edits with paraphrases and neighbourhoods",
-            "MIT",
-            "Meng et al. 2022 (2202.05262)",
-            "https://rome.baulab.info/data/dsets/counterfact.json",
-            ("counterfact",),
-            "counterfact",
-        ),
-        Benchmark(
-            "zsre",
-            "question edits towards a false answer (alt)",
-            "MIT (MEND's selection)",
-            _ZSRE_CITATION,
-            _ZSRE,
-            ("zsre", "zsre_mend_eval"),
-            "zsre",
-            {"target_source": "alt"},
-        ),
-        Benchmark(
-            "zsre_answers",
-            "the same questions towards the true answer (answers)",
-            "MIT (MEND's selection)",
-            _ZSRE_CITATION,
-            _ZSRE,
-            ("zsre", "zsre_mend_eval"),
-            "zsre",
-            {"target_source": "answers"},
-        ),
-        Benchmark(
-            "knowedit_zsre",
-            "question edits with portability and same-subject locality",
-            "MIT",
-            "Yao et al. 2023 (2305.13172); Zhang et al. 2024 (2401.01286)",
-            "benchmark/ZsRE/ZsRE-test-all.json of the data set zjunlp/KnowEdit on the "
-            "Hugging Face hub",
-            ("knowedit_zsre", "ZsRE-test-all"),
-            "knowedit_zsre",
-        ),
-        Benchmark(
-            "qaedit",
-            "edits from question-answering sets, for evaluation in the wild",
-            "Apache-2.0",
-            "Yang et al. 2025 (2502.11177)",
-            "data/QAEdit.json of https://github.com/WanliYoung/Revisit-Editing-Evaluation",
-            ("qaedit", "QAEdit", "QAEdit_inter_1k"),
-            "qaedit",
-        ),
-    )
-}
-"""Data sets by name. Nothing is imported until one is loaded."""
-
-
 # Tried in this order on the first record of a file; the last one is for your own edits.
-_FORMATS = ("counterfact", "zsre", "knowedit_zsre", "qaedit", "jsonl")
+_FORMATS = (
+    "mquake",
+    "akew",
+    "leme",
+    "portability",
+    "ripple_edits",
+    "conflictedit",
+    "roundedit",
+    "bizsre",
+    "counterfact",
+    "wikibigedit",
+    "zsre",
+    "knowedit",
+    "wikibio",
+    "qaedit",
+    "unke",
+    "entity_inferences",
+    "ecbd",
+    "safeedit",
+    "safeedit_questions",
+    "personality_edit",
+    "convsent",
+    "sanitation",
+    "lre",
+    "known_1000",
+    "leme_annotations",
+    "truth_statements",
+    "jsonl",
+)
 
 
 def load_cases(
@@ -190,26 +96,37 @@ def load_cases(
         return MADE[name](limit, seed)
     if name in BENCHMARKS:
         benchmark = BENCHMARKS[name]
-        path, to_case = _found(benchmark, data_dir), benchmark.to_case()
-        return _read(path, to_case, limit, seed, strict=False)
+        paths = _found(benchmark, data_dir)
+        return _read(paths, benchmark.loader(), benchmark.options, limit, seed, strict=False)
     path = Path(name)
-    if not path.exists() and path.suffix not in (".json", ".jsonl", ".gz") and path.name == name:
+    if not path.exists() and not name.endswith(SUFFIXES) and path.name == name:
         raise UnknownNameError("data set", name, BENCHMARKS)
     form = _format(path)
-    return _read(path, _module(form).to_case, limit, seed, strict=form == "jsonl")
+    return _read([path], _module(form), {}, limit, seed, strict=form == "jsonl")
 
 
 def _read(
-    path: Path, to_case: Callable[[Record], Case], limit: int | None, seed: int, *, strict: bool
+    paths: Sequence[Path],
+    module: ModuleType,
+    options: Mapping[str, Any],
+    limit: int | None,
+    seed: int,
+    *,
+    strict: bool,
 ) -> list[Case]:
     from ._records import UnusableError, read
 
     unusable: list[UnusableError] = []
 
     def usable() -> Iterator[Case]:
-        for record in read(path):
+        records = (record for path in paths for record in read(path))
+        if hasattr(module, "gather"):  # a case out of many records
+            yield from module.gather(records, **options)
+            return
+        split = getattr(module, "parts", lambda record: (record,))  # many cases out of a record
+        for record in (part for whole in records for part in split(whole)):
             try:
-                yield to_case(record)
+                yield module.to_case(record, **options)
             except UnusableError as error:
                 if strict:
                     raise
@@ -228,7 +145,7 @@ def _read(
             stacklevel=3,
         )
     if not found:
-        raise DataError(f"{path} holds no edit.")
+        raise DataError(f"{' and '.join(map(str, paths))} holds no edit.")
     if seed:
         random.Random(seed).shuffle(found)
     return found[:limit]
@@ -246,32 +163,41 @@ def _format(path: Path) -> str:
             return name
     raise DataError(
         f"{first.place}: these fields belong to no known format: "
-        f"{json.dumps(sorted(first.row))[:120]}. Known are CounterFact, zsRE (MEND), KnowEdit and "
-        "QAEdit records, and your own edits with prompt, subject and target."
+        f"{json.dumps(sorted(first.row))[:120]}. Known are the formats of the data sets that "
+        "`corrigenda data` lists, and your own edits with prompt, subject and target."
     )
 
 
-def find(benchmark: Benchmark, data_dir: Path | str | None = None) -> Path | None:
-    """Where the official file of a data set is on this machine; None if it is not."""
+def find(benchmark: Benchmark, data_dir: Path | str | None = None) -> list[Path]:
+    """Where the official files of a data set are on this machine; none if they are not."""
     folders = dict.fromkeys((benchmark.name, benchmark.module))  # variants share a folder
     for place in _directories(data_dir):
         for parent in (place, place / "benchmarks"):
-            for folder in (parent, *(parent / name for name in folders)):
+            for folder in (parent, *(parent / name for name in folders if name)):
                 for stem in benchmark.files:
-                    for suffix in SUFFIXES:
-                        if (path := folder / f"{stem}{suffix}").is_file():
-                            return path
-    return None
+                    if paths := _matching(folder, stem):
+                        return paths
+    return []
 
 
-def _found(benchmark: Benchmark, data_dir: Path | str | None) -> Path:
-    if (path := find(benchmark, data_dir)) is not None:
-        return path
+def _matching(folder: Path, stem: str) -> list[Path]:
+    """The file of that name with one of the suffixes; the files, if the name has a star."""
+    for suffix in SUFFIXES:
+        name = f"{stem}{suffix}"
+        found = sorted(folder.glob(name)) if "*" in stem else [folder / name]
+        if paths := [path for path in found if path.is_file()]:
+            return paths
+    return []
+
+
+def _found(benchmark: Benchmark, data_dir: Path | str | None) -> list[Path]:
+    if paths := find(benchmark, data_dir):
+        return paths
     places = ", ".join(str(place) for place in _directories(data_dir))
     raise OfflineError(
-        f"The data set {benchmark.name} is not on this machine. Looked for "
-        f"{' or '.join(benchmark.files)} ({', '.join(SUFFIXES)}) in {places}. Get it from "
-        f"{benchmark.source} and put it into one of these folders, or name its folder in "
+        f"The data set {benchmark.name} is not on this machine, and nothing is downloaded unasked. "
+        f"Looked for {' or '.join(benchmark.files)} ({', '.join(SUFFIXES)}) in {places}. Get it "
+        f"from {benchmark.source} and put it into one of these folders, or name its folder in "
         "CORRIGENDA_DATA."
     )
 

@@ -1,15 +1,15 @@
-"""Reading records: JSON lines or a JSON array, plain or gzip, with the place of each record."""
+"""Records of a file, whose every complaint names the place, and how they become cases."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..edit import Case, Probe, Rewrite
+from ..edit import Case, Condition, Contrast, Edit, Probe, Rewrite
 from ..errors import DataError, EditError
+from ._files import rows
 
 __all__ = ["Record", "UnusableError", "case", "flat", "read"]
 
@@ -23,14 +23,26 @@ class UnusableError(DataError):
 class Record:
     """One JSON object and where it stands. Every complaint names that place."""
 
-    def __init__(self, row: Any, place: str) -> None:
-        self.place = place
+    def __init__(self, row: Any, place: str, path: Path | None = None) -> None:
+        self.place, self.path = place, path
         if not isinstance(row, dict):
             raise self.wrong(f"a record is a JSON object, not {type(row).__name__}")
         self.row: dict[str, Any] = row
 
     def wrong(self, what: str) -> DataError:
         return DataError(f"{self.place}: {what}.")
+
+    def unusable(self, what: str) -> UnusableError:
+        return UnusableError(f"{self.place}: {what}.")
+
+    def part(self, row: Any, name: str) -> Record:
+        """An object inside this one, as a record of its own."""
+        return Record(row, f"{self.place}, {name}", self.path)
+
+    def parts(self, path: str) -> list[Record]:
+        """A list of objects, each as a record of its own; empty if the field is absent."""
+        items = self.get(path, list, [])
+        return [self.part(item, f"{path}[{j}]") for j, item in enumerate(items)]
 
     def get(self, path: str, kind: type[T], default: T | None = None) -> T:
         """The value at "a" or "a.b", of the given type. Raises `DataError` if it is not there."""
@@ -64,6 +76,24 @@ class Record:
         except EditError as error:
             raise UnusableError(f"{self.place}: {error}") from None
 
+    def whole(self, question: str, target: str, **more: Any) -> Rewrite:
+        """The edit of a record that names no subject: the whole question stands for it."""
+        return self.rewrite("{}", question, target, **more)
+
+    def contrast(self, positive: str, negative: str, prompt: str = "") -> Contrast:
+        """Raises `UnusableError` naming the record if these make no contrast."""
+        try:
+            return Contrast(positive, negative, prompt)
+        except EditError as error:
+            raise UnusableError(f"{self.place}: {error}") from None
+
+    def condition(self, prompt: str, answers: Sequence[str]) -> Condition:
+        """Raises `DataError` naming the record if these make no condition."""
+        try:
+            return Condition(prompt, tuple(answers))
+        except EditError as error:
+            raise self.wrong(str(error).rstrip(".")) from None
+
     def probe(
         self, prompt: Any, answers: Sequence[str], axis: Any, kind: str, **more: Any
     ) -> Probe:
@@ -75,9 +105,10 @@ class Record:
         except EditError as error:
             raise self.wrong(str(error).rstrip(".")) from None
 
-    def rewrite_probe(self, edit: Rewrite) -> Probe:
-        """The edit's own prompt as a probe."""
-        return self.probe(edit.text, (edit.target,), "efficacy", "rewrite", foil=edit.target_true)
+    def rewrite_probe(self, edit: Rewrite, **more: Any) -> Probe:
+        """The edit's own prompt as a probe; it competes with the true answer if that is another."""
+        foil = edit.target_true if edit.target_true != edit.target else None
+        return self.probe(edit.text, (edit.target,), "efficacy", "rewrite", foil=foil, **more)
 
 
 _NAMES: dict[type, str] = {
@@ -90,31 +121,12 @@ _NAMES: dict[type, str] = {
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a file, one at a time where it is JSON lines.
+    """The records of a file, one at a time.
 
     Raises `DataError` naming the file and line (or record) that cannot be read.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            start = ""
-            for number, line in enumerate(file, start=1):
-                if not start:
-                    start = line.lstrip()[:1]
-                    if start == "[" or line.strip() == "{":
-                        yield from _array(path, line + file.read())
-                        return
-                if line.strip():
-                    place = f"{path}, line {number}"
-                    yield Record(_parsed(line, place), place)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; give a .json or .jsonl file in it.") from None
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path} is damaged or not gzip: {error}. Fetch it again.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}.") from None
+    for row, place in rows(path):
+        yield Record(row, place, path)
 
 
 def flat(value: Any) -> list[str]:
@@ -125,25 +137,22 @@ def flat(value: Any) -> list[str]:
 
 
 def case(
-    record: Record, edit: Rewrite, probes: Iterable[Probe], id: Any, source: str, **meta: Any
+    record: Record,
+    edit: Edit,
+    probes: Iterable[Probe],
+    id: Any,
+    source: str,
+    *,
+    also: Sequence[Edit] = (),
+    in_turn: bool = False,
+    **meta: Any,
 ) -> Case:
-    """A case judged by the edit's own prompt and these probes."""
-    own = record.rewrite_probe(edit)
-    return Case(edit, tuple(dict.fromkeys((own, *probes))), str(id), source, meta)
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not JSON ({error.msg}): {text.strip()[:80]!r}") from None
-
-
-def _array(path: Path, text: str) -> Iterator[Record]:
-    """A file that is one JSON array. A single object over several lines counts as one record."""
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from None
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
-        yield Record(row, f"{path}, record {number}")
+    """A case judged by these probes and, if none of them is about efficacy, by the prompts of its
+    rewrites; of edits made in turn, by that of the last."""
+    probes = tuple(probes)
+    if not any(probe.axis == "efficacy" for probe in probes):
+        made = [one for one in (edit, *also) if isinstance(one, Rewrite)]
+        own = made[-1:] if in_turn else made
+        probes = (*(record.rewrite_probe(one) for one in own), *probes)
+    once = tuple(dict.fromkeys(probes))
+    return Case(edit, once, str(id), source, meta, tuple(also), in_turn)

@@ -27,7 +27,10 @@ __all__ = ["matches", "plus_prompt", "to_case"]
 
 def matches(row: Mapping[str, Any]) -> bool:
     """Whether a record has one of the two forms."""
-    return "requested_rewrite" in row or {"rephrase_prompt", "locality_prompt"} <= row.keys()
+    return (
+        isinstance(row.get("requested_rewrite"), dict)
+        or {"rephrase_prompt", "locality_prompt"} <= row.keys()
+    )
 
 
 def to_case(record: Record) -> Case:
@@ -58,6 +61,7 @@ def _official(record: Record) -> Case:
         probes,
         record.get("case_id", int),
         "counterfact",
+        target_source="target_new",
         attribute_prompts=record.texts("attribute_prompts"),
         generation_prompts=record.texts("generation_prompts"),
     )
@@ -83,7 +87,14 @@ def _repacked(record: Record) -> Case:
         *_paraphrases(record, edit, [record.get("rephrase_prompt", str)]),
         *_neighborhood(record, edit, neighbors),
     ]
-    return case(record, edit, probes, record.get("case_id", int), "counterfact (re-packed)")
+    return case(
+        record,
+        edit,
+        probes,
+        record.get("case_id", int),
+        "counterfact (re-packed)",
+        target_source="target_new",
+    )
 
 
 def _paraphrases(record: Record, edit: Rewrite, prompts: list[str]) -> Iterator[Probe]:

@@ -53,7 +53,7 @@ class Lesson:
         if isinstance(given, Rewrite):
             return cls(given)
         return cls(
-            given.edit,
+            given.rewrite,
             tuple(p.prompt for p in given.on("generalization")),
             tuple((p.prompt, p.answers[0] if p.answers else "") for p in given.on("locality")),
         )

@@ -14,6 +14,11 @@ Teacher-forced (`tf.*`):
     tf.ES EM PS PM NS NM NA              the CounterFact columns (see `counterfact`)
     tf.KL.reference_edited, ...          next-token divergence on locality probes, in nats
 
+Probes that form tests (`Probe.group`) feed gen.portability and gen.generalization once per executed
+test, and the scores of `grouped`. Probes that another judge reads (`Probe.judge`) have no gen.* score;
+those that are only kept have none at all. Where a case asks in several languages, scores are also
+given by language, as `gen.locality@zh`.
+
 `gen.locality+`, `tf.NS+` and so on come from CounterFact+ prompts, which name the edit in front of
 a neighborhood prompt; they are kept out of the plain scores. Scores are also given by kind, as
 `gen.locality:neighborhood`.
@@ -27,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..edit import Probe
+from . import grouped
 from .counterfact import magnitude, success
 from .teacher_forced import TeacherForced
 from .text import answer_of, begins, contains, em, preserved
@@ -44,18 +50,21 @@ class Observation:
     text    the greedy continuation as decoded.
     target  teacher-forced scores of the probe's first answer, if it has one.
     foil    teacher-forced scores of its foil, if it has one.
+    met     whether the probe's conditions hold; None where it has none, or was not asked for them.
     """
 
     text: str
     target: TeacherForced | None = None
     foil: TeacherForced | None = None
+    met: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"text": self.text, "target": _dump(self.target), "foil": _dump(self.foil)}
+        row = {"text": self.text, "target": _dump(self.target), "foil": _dump(self.foil)}
+        return row if self.met is None else row | {"met": self.met}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Observation:
-        return cls(row["text"], _load(row["target"]), _load(row["foil"]))
+        return cls(row["text"], _load(row["target"]), _load(row["foil"]), row.get("met"))
 
 
 def scores_of(
@@ -68,6 +77,8 @@ def scores_of(
 
     kl  KL(reference || edited) and KL(edited || reference) of the next token, in nats.
     """
+    if probe.judge == "record":
+        return {}
     name: str = probe.axis
     if probe.axis == "generalization" and probe.held_out:
         name += "_held_out"
@@ -76,7 +87,7 @@ def scores_of(
     scores: dict[str, float] = {}
     if probe.axis == "locality":
         scores[f"gen.{name}"] = preserved(before.text, after.text)
-    else:
+    elif probe.judge == "contains" and not _as_test(probe):
         answer = answer_of(after.text)
         scores[f"gen.{name}"] = contains(answer, probe.answers)
         scores[f"gen.{name}.begins"] = begins(answer, probe.answers)
@@ -87,6 +98,7 @@ def scores_of(
     if kl is not None:
         plus = "+" if name.endswith("+") else ""
         scores[f"tf.KL{plus}.reference_edited"], scores[f"tf.KL{plus}.edited_reference"] = kl
+    scores |= {f"{score}@{probe.language}": v for score, v in scores.items() if probe.language}
     by_kind = {f"{score}:{probe.kind}": value for score, value in scores.items()}
     return scores | _counterfact(probe, after) | by_kind
 
@@ -94,12 +106,49 @@ def scores_of(
 def record_scores(
     items: Iterable[tuple[Probe, Observation, Observation, tuple[float, float] | None]],
 ) -> dict[str, list[float]]:
-    """The scores of all probes of one record: {name: one value per prompt}."""
+    """The scores of all probes of one record: {name: one value per prompt or test}."""
     record: dict[str, list[float]] = {}
+    tests: dict[str, list[tuple[Probe, grouped.Answered]]] = {}
     for probe, before, after, kl in items:
         for name, value in scores_of(probe, before, after, kl).items():
             record.setdefault(name, []).append(value)
+        if probe.group and probe.judge == "contains" and probe.answers:
+            tests.setdefault(probe.group, []).append((probe, _answered(probe, before, after)))
+    if tests:
+        for name, values in _of_tests(tests, record.get("gen.efficacy")).items():
+            record.setdefault(name, []).extend(values)
     return record
+
+
+def _as_test(probe: Probe) -> bool:
+    """Whether the headline score counts the probe's test rather than the probe."""
+    return bool(probe.group) and probe.axis in ("generalization", "portability")
+
+
+def _answered(probe: Probe, before: Observation, after: Observation) -> grouped.Answered:
+    answer = answer_of(after.text)
+    return grouped.Answered(
+        probe.kind,
+        bool(contains(answer, probe.answers)),
+        answer.strip() in probe.answers,
+        probe.require,
+        before.met,
+    )
+
+
+def _of_tests(
+    tests: dict[str, list[tuple[Probe, grouped.Answered]]], efficacy: list[float] | None
+) -> dict[str, list[float]]:
+    took = None if efficacy is None else all(efficacy)
+    answered = {name: [one for _, one in parts] for name, parts in tests.items()}
+    found = grouped.scores(answered, took)
+    for name, parts in tests.items():
+        probe = parts[0][0]
+        if _as_test(probe):
+            for value in grouped.scores({name: answered[name]}).get("gen.tests", []):
+                for full in (f"gen.{probe.axis}", f"gen.{probe.axis}:{probe.kind}"):
+                    found.setdefault(full, []).append(value)
+    return found
 
 
 def _counterfact(probe: Probe, after: Observation) -> dict[str, float]:

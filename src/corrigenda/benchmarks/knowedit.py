@@ -1,7 +1,8 @@
-"""KnowEdit's zsRE split (Yao et al. 2023, 2305.13172; Zhang et al. 2024, 2401.01286; MIT).
+"""KnowEdit's sets of facts: ZsRE, WikiData_recent and WikiData_counterfact (Yao et al. 2023,
+2305.13172; Zhang et al. 2024, 2401.01286; MIT).
 
-Fields: subject, prompt, target_new, ground_truth (texts, in some files nested), rephrase_prompt,
-locality {Relation_Specificity, Forgetfulness: [{prompt, ground_truth}]} and portability
+Fields: subject, prompt, target_new, ground_truth (texts, in some files nested), rephrase_prompt or
+rephrase, locality {Relation_Specificity, Forgetfulness: [{prompt, ground_truth}]} and portability
 {Subject_Aliasing, Reasoning, Logical_Generalization: [{prompt, ground_truth}]}.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 from ..edit import Axis, Case, Probe
 from ._records import Record, case, flat
 
-__all__ = ["KINDS", "matches", "to_case"]
+__all__ = ["KINDS", "matches", "questions", "to_case"]
 
 KINDS = {
     "relation_specificity": "same_subject",
@@ -28,13 +29,12 @@ KINDS = {
 
 def matches(row: Mapping[str, Any]) -> bool:
     """Whether a record has this form."""
-    return {"prompt", "target_new", "portability"} <= row.keys() or (
-        {"prompt", "target_new", "rephrase_prompt"} <= row.keys()
-        and isinstance(row.get("locality"), dict)
+    return {"prompt", "target_new"} <= row.keys() and (
+        isinstance(row.get("portability"), dict) or isinstance(row.get("locality"), dict)
     )
 
 
-def to_case(record: Record) -> Case:
+def to_case(record: Record, source: str = "knowedit") -> Case:
     """Raises `DataError` naming the record if a field is missing or of the wrong type."""
     truth = flat(record.row.get("ground_truth"))
     edit = record.rewrite(
@@ -45,21 +45,22 @@ def to_case(record: Record) -> Case:
     )
     probes = [
         record.probe(prompt, (edit.target,), "generalization", "paraphrase", foil=edit.target_true)
-        for prompt in flat(record.row.get("rephrase_prompt"))
+        for prompt in flat(record.row.get("rephrase_prompt") or record.row.get("rephrase"))
     ]
-    probes += _questions(record, "locality")
-    probes += _questions(record, "portability")
+    probes += questions(record, "locality")
+    probes += questions(record, "portability")
     return case(
         record,
         edit,
         probes,
         record.row.get("id", record.row.get("case_id", "")),
-        "knowedit_zsre",
+        source,
         target_source="target_new",
     )
 
 
-def _questions(record: Record, axis: Axis) -> list[Probe]:
+def questions(record: Record, axis: Axis) -> list[Probe]:
+    """The probes under "locality" or "portability", by KnowEdit's names for their kinds."""
     probes = []
     for name, items in record.get(axis, dict, {}).items():
         kind = KINDS.get(str(name).lower().replace(" ", "_"), str(name).lower())
@@ -70,5 +71,7 @@ def _questions(record: Record, axis: Axis) -> list[Probe]:
                 raise record.wrong(f"{axis}.{name} should hold {{prompt, ground_truth}} objects")
             answers = [text for text in flat(item["ground_truth"]) if text.strip()]
             if answers or axis == "locality":
-                probes.append(record.probe(item["prompt"], answers, axis, kind))
+                prompts = flat(item["prompt"]) if isinstance(item["prompt"], list) else None
+                prompt = prompts[0] if prompts else item["prompt"]
+                probes.append(record.probe(prompt, answers, axis, kind))
     return probes
