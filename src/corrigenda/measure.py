@@ -47,7 +47,7 @@ def executable(
     model: Any, cases: Sequence[Case], budget: Budget
 ) -> tuple[list[Case], dict[str, tuple[int, int]]]:
     """The cases with only those probes whose conditions the unedited model meets (as in RippleEdits,
-    Cohen et al. 2024, arXiv:2307.12976), and by "axis:kind" how many those are of how many.
+    Cohen et al. 2024, arXiv:2307.12976), and by "axis:kind", as scores are called, how many those are of how many.
 
     A condition is met when the free answer contains one of its answers as whole words.
     """
@@ -59,7 +59,8 @@ def executable(
 
     share: dict[str, tuple[int, int]] = {}
     for _, probe in every:
-        name = f"{probe.axis}:{probe.kind}"
+        apart = probe.axis == "generalization" and probe.held_out
+        name = f"{probe.axis}{'_held_out' if apart else ''}:{probe.kind}"
         done, asked = share.get(name, (0, 0))
         share[name] = done + met(probe), asked + 1
     kept = [replace(case, probes=tuple(filter(met, case.probes))) for case in cases]
