@@ -46,10 +46,11 @@ class Under:
 def executable(
     model: Any, cases: Sequence[Case], budget: Budget
 ) -> tuple[list[Case], dict[str, tuple[int, int]]]:
-    """The cases with only those probes whose conditions the unedited model meets (as in RippleEdits,
-    Cohen et al. 2024, arXiv:2307.12976), and by "axis:kind", as scores are called, how many those are of how many.
+    """The cases with only those probes whose conditions the unedited model meets, and how many those
+    are of how many, by "axis:kind" as scores are called.
 
-    A condition is met when the free answer contains one of its answers as whole words.
+    A condition is met when the free answer contains one of its answers as whole words. So does
+    RippleEdits (Cohen et al. 2024, arXiv:2307.12976).
     """
     every = [(case, probe) for case in cases for probe in case.probes]
     texts = _answers(model, [c.prompt for _, probe in every for c in probe.conditions], budget)
