@@ -60,7 +60,8 @@ def executable(
 
     share: dict[str, tuple[int, int]] = {}
     for probe in every:
-        name = f"{probe.axis}:{probe.kind}"
+        apart = probe.axis == "generalization" and probe.held_out
+        name = f"{probe.axis}{'_held_out' if apart else ''}:{probe.kind}"
         done, asked = share.get(name, (0, 0))
         share[name] = done + stays(probe), asked + 1
     kept = [replace(case, probes=tuple(filter(stays, case.probes))) for case in cases]

@@ -233,7 +233,7 @@ def _kinds(report: Report, executed: dict[str, dict[str, int]]) -> list[tuple[st
             after = format_score(f"gen.{kind}", score)
             rows.append((kind.replace(":", " "), before, after, asked))
     order = ("efficacy", "generalization", "portability", "locality")
-    return sorted(rows, key=lambda row: order.index(row[0].partition(" ")[0]))
+    return sorted(rows, key=lambda row: order.index(row[0].split()[0].removesuffix("_held_out")))
 
 
 def _thresholds(asked: list[str]) -> dict[str, float]:
