@@ -239,7 +239,7 @@ def test_labelled_texts_become_concepts(tmp_path):
     assert [case.id for case in load(tmp_path, *rows)] == ["a", "b"]
     with pytest.raises(DataError, match="at least two"):
         load(tmp_path, rows[0])
-    with pytest.raises(DataError, match="record 1: the label should be 1 or 0, not 7"):
+    with pytest.raises(DataError, match="record 1: the label should be 1, 0 or a word, not 7"):
         load(tmp_path, rows[0] | {"label": 7})
     rows = [
         {"content": "Passage: a Claim: b", "classification": c} for c in ("supports", "neutral")

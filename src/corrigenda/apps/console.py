@@ -84,6 +84,7 @@ def shown(value: str | None, style: str = "") -> Text:
 
 
 def size(n: float) -> str:
+    """A number of bytes as people write it: 77 KB."""
     for unit in ("B", "KB", "MB"):
         if n < 1000:
             return f"{n:.0f} {unit}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -70,34 +71,31 @@ def _json(path: Path, file: TextIO) -> Iterator[Row]:
 
 def _array(path: Path, file: TextIO, text: str, line: int) -> Iterator[Row]:
     """The elements of an array, after its "["; `line` is where `text` begins."""
-    decoder, size, number, ended = json.JSONDecoder(), CHUNK, 0, False
+    decoder, size, number, at, ended = json.JSONDecoder(), CHUNK, 0, 0, False
     while True:
-        begin = _past(text, " \t\r\n" if number == 0 else " \t\r\n,")
-        line += text.count("\n", 0, begin)
-        text = text[begin:]
-        if text.startswith("]"):
+        between = _BETWEEN if number else _SPACE
+        begin = between.match(text, at).end()  # type: ignore[union-attr]
+        line, at = line + text.count("\n", at, begin), begin
+        if text.startswith("]", at):
             return
         try:
-            row, end = decoder.raw_decode(text)
+            row, end = decoder.raw_decode(text, at)
             if end == len(text) and not ended:  # a number may go on in the next piece
                 raise json.JSONDecodeError("incomplete", text, end)
         except json.JSONDecodeError as error:
             if ended:
-                what = "the array does not end" if not text else error.msg
-                raise DataError(
-                    f"{path}, line {line + text.count(chr(10), 0, error.pos)}: not JSON ({what})."
-                ) from None
+                what = "the array does not end" if at == len(text) else error.msg
+                wrong = line + text.count("\n", at, error.pos)
+                raise DataError(f"{path}, line {wrong}: not JSON ({what}).") from None
             more = file.read(size)
-            text, size, ended = text + more, 2 * size, not more
+            text, at, size, ended = text[at:] + more, 0, 2 * size, not more
             continue
         number, size = number + 1, CHUNK
         yield row, f"{path}, record {number}"
-        line += text.count("\n", 0, end)
-        text = text[end:]
+        line, at = line + text.count("\n", at, end), end
 
 
-def _past(text: str, skipped: str) -> int:
-    return len(text) - len(text.lstrip(skipped))
+_SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
 
 
 def _parsed(text: str, place: str, line: int) -> Any:

@@ -61,7 +61,8 @@ _RIPPLE = "https://github.com/edenbiran/RippleEdits (data/benchmark)"
 _RIPPLE_CAVEAT = (
     "A test counts where the unedited model meets its conditions; the share that was executed is "
     "reported (gen.tests.executed). The reference code matches against the prompt too, and wants "
-    "every object of several; the paper wants at least one, as here."
+    "every object of several; the paper wants at least one, as here. Of counterfactual edits the "
+    "paper keeps those whose old fact the model knows: --known-only."
 )
 _MQUAKE = "https://github.com/princeton-nlp/MQuAKE (datasets)"
 _MQUAKE_CAVEAT = (

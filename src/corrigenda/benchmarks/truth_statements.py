@@ -1,8 +1,8 @@
 """True and false statements (Marks and Tegmark 2023, 2310.06824; Azaria and Mitchell 2023; Casper et
 al. 2023).
 
-Fields: statement, label (1 true, 0 false) and, where several sets share a file, subset. One concept
-per subset or, in the official .csv files, per file.
+Fields: statement, label (1 true, 0 false, or a word) and, where several sets share a file, subset.
+One concept per subset or, in the official .csv files, per file.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def gather(records: Iterable[Record]) -> Iterator[Case]:
 
 
 def _statement(record: Record) -> tuple[str, str, str]:
-    label = {"1": "true", "0": "false"}.get(str(record.row.get("label")))
-    if label is None:
-        raise record.wrong(f"the label should be 1 or 0, not {record.row.get('label')!r}")
+    label = str(record.row.get("label", "")).strip()
+    label = {"1": "true", "0": "false"}.get(label, label.lower())
+    if not label.isalpha():
+        raise record.wrong(f"the label should be 1, 0 or a word, not {record.row.get('label')!r}")
     file = record.path.name.partition(".")[0] if record.path else "truth"
     return record.get("subset", str, file), record.get("statement", str), label
