@@ -15,7 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["aggregated_score", "harmonic", "magnitude", "success"]
+__all__ = ["aggregated_score", "harmonic", "magnitude", "plus_prompt", "success"]
+
+
+def plus_prompt(statement: str, neighborhood: str) -> str:
+    """A CounterFact+ prompt: the edited sentence, a full stop, the neighborhood prompt."""
+    return f"{statement}. {neighborhood}"
 
 
 def success(preferred: float, other: float) -> float:
