@@ -55,6 +55,9 @@ LAYERS = {
     "results.py": "evaluate",
     "measure.py": "evaluate",
     "health.py": "evaluate",
+    "judge.py": "evaluate",
+    "wild.py": "evaluate",
+    "nli.py": "evaluate",
     "evaluate.py": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
@@ -76,6 +79,8 @@ MAY_IMPORT = {
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
     "peft",
+    "httpx",
+    "lm_eval",
     "matplotlib",
     "fastapi",
     "uvicorn",
