@@ -54,6 +54,7 @@ LAYERS = {
     "ledger.py": "ledger",
     "results.py": "evaluate",
     "measure.py": "evaluate",
+    "harness.py": "harness",
     "health.py": "evaluate",
     "judge.py": "evaluate",
     "wild.py": "evaluate",
@@ -75,6 +76,7 @@ MAY_IMPORT = {
     "locate": {"numerics", "base", "core", "models", "ledger"},
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
     "evaluate": {"base", "core", "ledger", "metrics", "atlas"},
+    "harness": {"base", "core", "metrics", "models"},
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .edit import Case, Probe
-from .errors import InputError, JudgeError, UnknownNameError
+from .errors import JudgeError, UnknownNameError
 from .judge import Judge, Question, Verdict
 from .metrics.aggregate import aggregate
 from .metrics.tails import contradicts, loops
@@ -103,8 +103,8 @@ def wild(
 def wording(model: TextModel, question: str, form: Form) -> str:
     """The text that the model is given for a question.
 
-    The chat template is applied once, and its BOS is taken off where the tokenizer adds one of its
-    own. Raises `UnknownNameError` for another form, `InputError` for a model without a template.
+    The chat template is applied once, with one BOS. Raises `UnknownNameError` for another form,
+    `InputError` for a model without a template.
     """
     if form not in get_args(Form):
         raise UnknownNameError("form of a question", form, get_args(Form))
@@ -112,11 +112,7 @@ def wording(model: TextModel, question: str, form: Form) -> str:
         return question
     if form == "instruction":
         return INSTRUCTION.replace("{}", question)
-    text = _templated(model, [{"role": "user", "content": question}], add_generation_prompt=True)
-    bos = model.tokenizer.bos_token
-    if isinstance(bos, str) and text.startswith(bos) and _adds_bos(model):
-        text = text.removeprefix(bos)
-    return text
+    return model.chat([{"role": "user", "content": question}])
 
 
 def worded(
@@ -163,24 +159,11 @@ def turn_ends(model: Any, form: Form) -> Iterator[None]:
         settings.eos_token_id = before
 
 
-def _templated(model: TextModel, turns: list[dict[str, str]], **options: Any) -> str:
-    if not getattr(model.tokenizer, "chat_template", None):
-        raise InputError(
-            f"The tokenizer of {model.id} has no chat template, so its questions cannot be put as "
-            "chat. Take the form 'question' or 'instruction'."
-        )
-    return str(model.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-
-
-def _adds_bos(model: TextModel) -> bool:
-    return model.ids("a")[:1] == [model.tokenizer.bos_token_id]
-
-
 def _turn_end(model: TextModel) -> int | None:
     """The special token that the template puts after an assistant's turn, if it puts one."""
     mark = "corrigenda"
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
-    tail = _templated(model, turns).rpartition(mark)[2]
+    tail = model.chat(turns, opened=False).rpartition(mark)[2]
     ids = model.tokenizer(tail, add_special_tokens=False)["input_ids"]
     special = set(model.tokenizer.all_special_ids) | set(model.tokenizer.added_tokens_decoder)
     return next((token for token in ids if token in special), None)

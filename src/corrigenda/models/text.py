@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -324,6 +324,29 @@ class TextModel:
     def ids(self, text: str) -> list[int]:
         """Token ids of a text with the special tokens that this tokenizer puts around it."""
         return list(self.tokenizer(text)["input_ids"])
+
+    def chat(self, turns: Sequence[Mapping[str, str]], *, opened: bool = True) -> str:
+        """Turns of a conversation in the model's chat template, without the BOS that the tokenizer
+        adds to every text.
+
+        turns   {"role": "user" or "assistant" or "system", "content": text} in order.
+        opened  the assistant's next turn is begun.
+
+        Raises `InputError` for a model without a chat template.
+        """
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(
+                f"The tokenizer of {self.id} has no chat template, so its questions cannot be put "
+                "as chat. Put them as plain text, or load the tokenizer of a chat model."
+            )
+        text = str(
+            self.tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=opened
+            )
+        )
+        bos = self.tokenizer.bos_token
+        doubled = isinstance(bos, str) and self.ids("a")[:1] == [self.tokenizer.bos_token_id]
+        return text.removeprefix(bos) if doubled else text
 
     def batch(self, rows: Sequence[Sequence[int]], side: str = "left") -> Batch:
         return batch(rows, self.pad_id, self.device, side)
