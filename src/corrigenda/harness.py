@@ -135,7 +135,7 @@ def language_model(model: TextModel, batch_size: int = 16) -> Any:
     Raises `ModelError` where the harness is not installed or the model is not causal.
     """
     try:
-        from lm_eval.api.model import LM
+        from lm_eval.api.model import LM  # type: ignore[import-not-found]
     except ImportError:
         raise ModelError(
             "Downstream tasks need lm-evaluation-harness: pip install 'corrigenda[harness]'"
@@ -189,7 +189,7 @@ def downstream(
     The model is as it was afterwards. Raises `ModelError` where the harness is not installed.
     """
     language = language_model(model, batch_size)
-    from lm_eval import simple_evaluate
+    from lm_eval import simple_evaluate  # type: ignore[import-not-found]
 
     def samples() -> dict[str, list[Sample]]:
         found = simple_evaluate(

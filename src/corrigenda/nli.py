@@ -66,12 +66,12 @@ class Inferrer:
             logits = self.module(**encoded).logits.float()
             if not bool(torch.isfinite(logits).all()):
                 raise ModelError(f"{self.name} gives scores that are not finite, so no labels.")
-            found += [self.labels[j] for j in logits.argmax(-1).tolist()]
+            found.extend(self.labels[j] for j in logits.argmax(-1).tolist())
         return found
 
 
 def _labels(name: str, named: dict[int, str]) -> dict[int, Label]:
-    found = {
+    found: dict[int, Label] = {
         int(j): meaning
         for j, label in named.items()
         for stem, meaning in _MEANING.items()

@@ -65,6 +65,7 @@ def wild(
     form: Form = "question",
     judge: Judge | None = None,
     unjudged: bool = False,
+    max_new_tokens: int = NEW_TOKENS,
     **options: Any,
 ) -> Report:
     """Evaluate an editor by the protocol. The report has all scores of `evaluate` under these
@@ -87,7 +88,7 @@ def wild(
         judge.ready()
     asked, originals = worded(model, cases, form)
     with turn_ends(model, form):
-        report = evaluate(model, editor, asked, **({"max_new_tokens": NEW_TOKENS} | options))
+        report = evaluate(model, editor, asked, max_new_tokens=max_new_tokens, **options)
     report.environment["protocol"] = {
         "name": "wild",
         "form": form,

@@ -274,6 +274,23 @@ def test_eval_of_the_unedited_model(model: Path, cases: Path) -> None:
     assert "unedited" in ran.out
 
 
+def test_eval_by_long_answers_needs_a_judge_or_a_word_that_none_is_wanted(
+    model: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CORRIGENDA_JUDGE_KEY", raising=False)
+    common = ("eval", model, *TUNED, "--data", cases, "--limit", "1")
+    ran = run(*common, "--protocol", "wild", "--unjudged", "--json")
+    assert ran.code == 0, ran.err
+    assert "gen.wild.efficacy.contains" in ran.json["scores"]
+    assert "gen.wild.efficacy" not in ran.json["scores"]
+    assert ran.json["environment"]["max_new_tokens"] == 64
+    wrong(run(*common, "--protocol", "wild"), 3, "--judge-model")
+    judge = ("--judge", "http://127.0.0.1:9/v1", "--judge-model", "one")
+    wrong(run(*common, "--protocol", "wild", *judge), 3, "CORRIGENDA_JUDGE_KEY")
+    wrong(run(*common, "--protocol", "wild", *judge[:2]), 2, "--judge-model")
+    wrong(run(*common, *judge), 2, "--protocol wild")
+
+
 def test_an_interrupted_eval_goes_on(
     model: Path, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

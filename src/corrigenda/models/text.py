@@ -345,8 +345,8 @@ class TextModel:
             )
         )
         bos = self.tokenizer.bos_token
-        doubled = isinstance(bos, str) and self.ids("a")[:1] == [self.tokenizer.bos_token_id]
-        return text.removeprefix(bos) if doubled else text
+        added = self.ids("a")[:1] == [self.tokenizer.bos_token_id]
+        return text.removeprefix(bos) if added and isinstance(bos, str) else text
 
     def batch(self, rows: Sequence[Sequence[int]], side: str = "left") -> Batch:
         return batch(rows, self.pad_id, self.device, side)
