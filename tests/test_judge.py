@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,7 +17,7 @@ from corrigenda.judge import KEY, PROMPT, Judge, Question, Verdict, acceptance, 
 class Server(ThreadingHTTPServer):
     """Answers with the next reply of a script; the last one for ever.
 
-    A reply is a text, a status with headers, or a whole body.
+    A reply is a text, a function of the prompt, a status with headers, or a whole body.
     """
 
     script: tuple = ("A",)
@@ -44,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.keys.append(self.headers.get("Authorization"))
         script, models = self.server.script, self.server.models
         reply = script[min(number, len(script) - 1)]
+        if callable(reply):
+            reply = reply(body["messages"][0]["content"])
         status, headers, data = 200, {}, b""
         if isinstance(reply, str):
             message = {"choices": [{"message": {"content": reply}}]}
@@ -114,6 +117,24 @@ def test_equal_answers_are_asked_about_once_and_keep_their_order(server):
     assert judge_at(server)([]) == []
 
 
+def test_many_questions_at_once_keep_their_order(server):
+    server.script = (lambda text: "A" if "yes" in text else "B",)
+    asked = [question(f"{'yes' if j % 3 else 'no'} {j}") for j in range(60)]
+    verdicts = judge_at(server, workers=8)(asked)
+    assert [verdict.correct for verdict in verdicts] == [bool(j % 3) for j in range(60)]
+    assert len(server.asked) == 60
+
+
+def test_a_failure_ends_the_rest_at_once(server):
+    """The first question is refused; the others are neither waited for nor asked."""
+    server.script = ((400, {}), (429, {"Retry-After": "30"}))
+    start = time.perf_counter()
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_at(server, workers=2)([question(str(j)) for j in range(50)])
+    assert time.perf_counter() - start < 10
+    assert len(server.asked) < 10
+
+
 @pytest.mark.parametrize(
     ("reply", "correct", "parsed"),
     [
@@ -150,7 +171,7 @@ def test_an_unparsable_reply_is_kept_and_counts_as_incorrect(server):
 
 def test_a_busy_server_is_asked_again_as_late_as_it_wishes(server, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("corrigenda.judge.time.sleep", waits.append)
+    monkeypatch.setattr("corrigenda.judge._paused", lambda halt, seconds: waits.append(seconds))
     server.script = ((429, {"Retry-After": "7"}), (503, {}), (429, {"Retry-After": "9999"}), "A")
     assert judge_at(server)([question()])[0].correct
     assert waits == [7.0, 0.002, 60.0]

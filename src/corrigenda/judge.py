@@ -17,10 +17,10 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, JudgeError
@@ -127,8 +127,14 @@ class Judge:
         if not questions:
             return []
         once = list(dict.fromkeys(questions))
+        halt = Event()
         with self._client() as client, ThreadPoolExecutor(self.workers) as pool:
-            replies = list(pool.map(lambda question: self._reply(client, question), once))
+            try:
+                replies = list(pool.map(lambda one: self._reply(client, one, halt), once))
+            except BaseException:
+                halt.set()  # nobody waits for the rest, nor asks it
+                pool.shutdown(cancel_futures=True)
+                raise
         served = sorted({name for _, name in replies} | ({self.served} - {""}))
         if len(served) > 1:
             raise JudgeError(
@@ -172,7 +178,7 @@ class Judge:
             base_url=self.url.rstrip("/") + "/", headers=headers, timeout=self.timeout
         )
 
-    def _reply(self, client: httpx.Client, question: Question) -> tuple[str, str]:
+    def _reply(self, client: httpx.Client, question: Question, halt: Event) -> tuple[str, str]:
         """The judge's words and the model that the server names."""
         filled = PROMPT.format(
             question=question.question,
@@ -185,7 +191,7 @@ class Judge:
             "temperature": 0,
             "max_tokens": self.max_tokens,
         }
-        response = self._posted(lambda: client.post("chat/completions", json=body))
+        response = self._posted(lambda: client.post("chat/completions", json=body), halt)
         try:
             data = response.json()
             return data["choices"][0]["message"]["content"] or "", data.get("model") or self.model
@@ -196,8 +202,8 @@ class Judge:
                 "OpenAI-compatible API, such as http://localhost:8000/v1."
             ) from None
 
-    def _posted(self, post: Callable[[], httpx.Response]) -> httpx.Response:
-        """Try until the server answers or the attempts are used up."""
+    def _posted(self, post: Callable[[], httpx.Response], halt: Event) -> httpx.Response:
+        """Try until the server answers, the attempts are used up, or another question failed."""
         import httpx
 
         last = ""
@@ -217,8 +223,8 @@ class Judge:
                         f"{self.model!r}, the address, and the key in {KEY}."
                     )
                 wait = _asked_to_wait(response.headers.get("retry-after"), wait)
-            if attempt + 1 < self.attempts:
-                time.sleep(min(wait, LONGEST_WAIT))
+            if attempt + 1 < self.attempts and _paused(halt, min(wait, LONGEST_WAIT)):
+                break
         raise JudgeError(
             f"{self.url} did not answer in {self.attempts} attempts ({last}). Check that the server "
             "runs and can be reached, or ask it with fewer workers. A run with --resume keeps what "
@@ -255,6 +261,11 @@ def acceptance(verdicts: Sequence[Verdict], labels: Sequence[bool]) -> Acceptanc
         )
     value = kappa([verdict.correct for verdict in verdicts], list(labels))
     return Acceptance(value, len(labels), value is not None and value >= LEAST_KAPPA)
+
+
+def _paused(halt: Event, seconds: float) -> bool:
+    """Wait, and say whether it was cut short."""
+    return halt.wait(seconds)
 
 
 def _asked_to_wait(header: str | None, otherwise: float) -> float:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from ..errors import InputError
+
 __all__ = ["aggregated_score", "harmonic", "magnitude", "plus_prompt", "success"]
 
 
@@ -48,7 +50,9 @@ def harmonic(values: Iterable[float]) -> float:
 def aggregated_score(records: Sequence[tuple[float, float, float]]) -> float:
     """Score S of (ES, PS, NS) records: the harmonic mean of the three means.
 
-    Not the mean of per-record harmonic means, which is lower.
+    Not the mean of per-record harmonic means, which is lower. Raises `InputError` without records.
     """
+    if not records:
+        raise InputError("Score S needs at least one record.")
     columns = zip(*records, strict=True)
     return harmonic(math.fsum(column) / len(records) for column in columns)
