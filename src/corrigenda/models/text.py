@@ -604,10 +604,16 @@ class TextModel:
         self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
     ) -> list[Asked]:
         """The questions that read the characters [start, end) of a text; see `read`."""
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
-        ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-        inside = [j for j, (a, b) in enumerate(offsets) if b > max(a, span[0]) and a < span[1]]
-        wanted = {  # the text's first token never: the same ones, whatever stands in front of it
+        begin, end = span
+        # Put into tokens by themselves, so that they are the same whatever stands in front.
+        own = self.tokenizer(
+            text[begin:end], return_offsets_mapping=True, add_special_tokens=not begin
+        )
+        front = pieces(self.tokenizer, "", text[:begin]).ids if text[:begin].strip() else ()
+        ids = [*front, *own["input_ids"]]
+        offsets = [(0, 0)] * len(front) + [(begin + a, begin + b) for a, b in own["offset_mapping"]]
+        inside = [j for j in range(len(front), len(ids)) if offsets[j][1] > offsets[j][0]]
+        wanted = {
             j
             for j in inside[1:]
             if not any(offsets[j][0] < b and offsets[j][1] > a for a, b in without)
