@@ -19,6 +19,7 @@
     detection       AUROC and thresholds of detectors
     machiavelli     harm scores of agents in text games
     hearsay         how far a fact travels among agents
+    tails           loops and contradictions after an answer
     fluency         n-gram entropy of long continuations
     consistency     TF-IDF similarity to reference texts
     cost            time, memory, size

@@ -3,7 +3,8 @@
 A case has one to four edits, a chain of hops that uses them, and three wordings of one question.
 
     edit-wise       share of the edits that the model answers with their new object
-    instance-wise   1 iff it answers every hop of the edited chain
+    all edits       1 iff it answers every one of them so
+    instance-wise   1 iff it answers every hop of the edited chain, those that no edit made too
     multi-hop       1 iff any of the wordings is answered, which is the paper's rule
     .all, .mean     every wording; the share of them: stricter, and ours
     hop-wise        1 iff the multi-hop answer and every hop are right (Gu et al. 2024, 2312.15194):
@@ -42,6 +43,7 @@ class Quake:
     """One case. Each 0 to 1; the mean over cases is the score."""
 
     edit_wise: float
+    all_edits: float
     instance_wise: float
     multi_hop: MultiHop
     hop_wise: float
@@ -87,4 +89,4 @@ def quake(
         raise InputError(f"A case has {len(told)} edits and {len(walked)} hops; it needs both.")
     question = multi_hop(answers, names, match)
     path = min(walked)
-    return Quake(sum(told) / len(told), path, question, min(path, question.any))
+    return Quake(sum(told) / len(told), min(told), path, question, min(path, question.any))
