@@ -293,7 +293,7 @@ def test_a_task_is_run_on_the_live_model(tmp_path):
         )
 
     model = model_of("gpt2")
-    (row,) = downstream(model, noise(model, 2.0), [task()], shots=0)
+    (row,) = downstream(model, [noise(model, 2.0)], [task()], shots=0)
 
     def accuracy() -> float:
         hits = [

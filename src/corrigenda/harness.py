@@ -3,11 +3,11 @@
 The harness asks a model three things: the log-likelihood of a continuation, that of a document, and
 a generation. `Answers` gives them from a `TextModel` with its deltas live, through the same path as
 every other text here, so nothing has to be merged or saved first. `downstream` runs tasks on the
-model without and with a delta, with the same documents, shots and seed, and gives the difference of
+model without and with deltas, with the same documents, shots and seed, and gives the difference of
 each score with its paired interval: a score without the unedited one beside it says little, and two
 separate intervals overlap where a paired one excludes 0.
 
-    for row in downstream(model, delta, ["hellaswag", "boolq"], limit=500):
+    for row in downstream(model, [delta], ["hellaswag", "boolq"], limit=500):
         print(row.task, row.metric, row.before, row.after, row.difference)
 
 Needs `pip install 'corrigenda[harness]'`.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -170,7 +171,7 @@ def language_model(model: TextModel, batch_size: int = 16) -> Any:
 
 def downstream(
     model: TextModel,
-    delta: Delta,
+    deltas: Sequence[Delta],
     tasks: Sequence[Any],
     *,
     limit: int | None = None,
@@ -179,7 +180,7 @@ def downstream(
     batch_size: int = 16,
     **options: Any,
 ) -> list[Downstream]:
-    """Run tasks of the harness on the model without and with a delta.
+    """Run tasks of the harness on the model without and with deltas, applied in their order.
 
     tasks    names or task objects of the harness.
     limit    documents per task; None takes all.
@@ -207,7 +208,9 @@ def downstream(
         return dict(found["samples"]) if found else {}
 
     before = samples()
-    with delta.applied(model):
+    with ExitStack() as stack:
+        for delta in deltas:
+            stack.enter_context(delta.applied(model))
         after = samples()
     return [row for task in before for row in paired(task, before[task], after[task], seed=seed)]
 

@@ -164,6 +164,25 @@ def test_ask_shows_before_and_after(model: Path, saved: Path) -> None:
     assert "before" in table.out and "Rome" in table.out
 
 
+def test_health_without_and_with_edits(model: Path, saved: Path, tmp_path: Path) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text("Rome is the capital of Italy.\n\nBig Ben is located in London, England.")
+    alone = run("health", model, "--text", text, "--json").json
+    assert (alone["after"], alone["difference"], alone["text"]) == (None, None, "own.txt")
+    both = run("health", model, "--text", text, "-d", saved, "--json")
+    assert both.code == 0, both.err
+    found = both.json
+    assert found["before"] == alone["before"]
+    difference = found["after"]["nll"] - found["before"]["nll"]
+    assert found["difference"]["value"] == pytest.approx(difference)
+    table = run("health", model, "--text", text, "-d", saved)
+    assert "perplexity" in table.out and "own.txt" in table.out
+    ran = run("health", model, "--text", text, "-d", saved, "--fail-over", difference - 0.1)
+    assert ran.code == 1 and "nats per token" in ran.err
+    wrong(run("health", model, "--tasks", "boolq"), 2, "--delta")
+    wrong(run("health", model, "--text", tmp_path / "none.txt"), 2, "cannot be read")
+
+
 def test_nothing_is_coloured_in_a_pipe(model: Path, saved: Path) -> None:
     ran = run("ask", model, "Madrid is", "-d", saved)
     assert "\x1b" not in ran.out + ran.err
