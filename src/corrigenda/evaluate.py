@@ -36,7 +36,7 @@ from .metrics.text import answer_of, contains
 from .report import Report
 from .results import Results, content_key, read_results
 
-__all__ = ["Mode", "evaluate", "known_only", "partial_report"]
+__all__ = ["Mode", "evaluate", "known_only", "partial_report", "with_rewrite_probe"]
 
 Mode = Literal["single", "batch", "sequential"]
 Progress = Callable[[str, int, int], None]
@@ -367,7 +367,7 @@ def _chosen(
     model: Any, cases: Sequence[Case], mode: Mode, known: bool, budget: Budget
 ) -> tuple[list[Case], list[str]]:
     """The cases to evaluate, and remarks on those that are not among them."""
-    found, notes = [_with_rewrite_probe(case) for case in cases], []
+    found, notes = [with_rewrite_probe(case) for case in cases], []
     if known and found:
         found = _known_only(
             model,
@@ -396,7 +396,7 @@ def _chosen(
 _known_only = known_only  # `evaluate` has an argument of that name
 
 
-def _with_rewrite_probe(case: Case) -> Case:
+def with_rewrite_probe(case: Case) -> Case:
     """A case is at least judged by its own prompt."""
     if case.on("efficacy"):
         return case

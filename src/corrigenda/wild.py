@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .edit import Case, Probe
 from .errors import JudgeError, UnknownNameError
+from .evaluate import evaluate, with_rewrite_probe
 from .judge import Judge, Question, Verdict
 from .metrics.aggregate import aggregate
 from .metrics.tails import contradicts, loops
@@ -77,8 +78,6 @@ def wild(
 
     Raises `JudgeError` before anything is run if the judge is missing.
     """
-    from .evaluate import evaluate
-
     if judge is None and not unjudged:
         raise JudgeError(
             "This protocol is judged by a model, and none was named: give its endpoint and name "
@@ -129,11 +128,7 @@ def worded(
 
     found = []
     for case in cases:
-        probes = case.probes
-        if not case.on("efficacy"):
-            edit = case.edit
-            own = Probe(edit.text, (edit.target,), "efficacy", "rewrite", foil=edit.target_true)
-            probes = (own, *probes)
+        probes = with_rewrite_probe(case).probes
         found.append(replace(case, probes=tuple(put(probe) for probe in probes)))
     return found, originals
 
