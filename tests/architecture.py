@@ -55,6 +55,11 @@ LAYERS = {
     "ledger.py": "ledger",
     "results.py": "evaluate",
     "measure.py": "evaluate",
+    "harness.py": "harness",
+    "health.py": "evaluate",
+    "judge.py": "evaluate",
+    "wild.py": "evaluate",
+    "nli.py": "evaluate",
     "evaluate.py": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
@@ -71,11 +76,14 @@ MAY_IMPORT = {
     "ledger": {"numerics", "base", "core"},
     "locate": {"numerics", "base", "core", "models", "ledger"},
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
-    "evaluate": {"base", "core", "ledger", "metrics"},
+    "evaluate": {"base", "core", "ledger", "metrics", "atlas"},
+    "harness": {"base", "core", "metrics", "models"},
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
     "peft",
+    "httpx",
+    "lm_eval",
     "matplotlib",
     "fastapi",
     "uvicorn",

@@ -12,6 +12,7 @@
     │   ├── WrongBaseError       the tensors are not those the delta was made for
     │   └── UnstableEditError    the solved change is non-finite or too large to be safe
     ├── LedgerError              the log of edits refuses the request: exit code 2
+    ├── JudgeError               the judge is missing, or does not answer: exit code 3
     └── OfflineError             a resource is needed, not cached, and there is no network: exit code 3
 
 A message says what was asked, what was found, and what to do next.
@@ -28,6 +29,7 @@ __all__ = [
     "DeltaError",
     "EditError",
     "InputError",
+    "JudgeError",
     "LedgerError",
     "ModelError",
     "OfflineError",
@@ -95,6 +97,12 @@ class UnstableEditError(DeltaError):
 
 class LedgerError(CorrigendaError):
     """The ledger refuses: no such entry, already undone, or foreign weights."""
+
+
+class JudgeError(CorrigendaError):
+    """Answers are to be judged, and the judge is missing, refuses, or does not answer."""
+
+    exit_code = 3
 
 
 class OfflineError(CorrigendaError):

@@ -38,7 +38,7 @@ from .metrics.text import answer_of, contains
 from .report import Report
 from .results import Results, content_key, read_results
 
-__all__ = ["Mode", "evaluate", "known_only", "partial_report"]
+__all__ = ["Mode", "evaluate", "known_only", "partial_report", "with_rewrite_probe"]
 
 Mode = Literal["single", "batch", "sequential"]
 Progress = Callable[[str, int, int], None]
@@ -389,7 +389,7 @@ def _chosen(
     model: Any, cases: Sequence[Case], mode: Mode, known: bool, budget: Budget
 ) -> tuple[list[Case], list[str]]:
     """The cases to evaluate, and remarks on those that are not among them."""
-    found, notes = [_with_rewrite_probe(case) for case in cases], []
+    found, notes = [with_rewrite_probe(case) for case in cases], []
     if known and found:
         found = _known_only(
             model,
@@ -442,7 +442,7 @@ def _answered_freely(case: Case) -> bool:
 _known_only = known_only  # `evaluate` has an argument of that name
 
 
-def _with_rewrite_probe(case: Case) -> Case:
+def with_rewrite_probe(case: Case) -> Case:
     """A case is at least judged by its own prompt."""
     edit = case.edits[-1] if case.in_turn else case.edit
     if case.on("efficacy") or not isinstance(edit, Rewrite):

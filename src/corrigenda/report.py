@@ -364,7 +364,7 @@ def _footnotes(report: Report, named: bool) -> str:
         f"{env.get('mode', 'single')} edits on {env.get('model', {}).get('id', '?')}; "
         f"seed {env.get('seed', 0)}; greedy, {env.get('max_new_tokens', '?')} new tokens. "
         "Scores x 100 with 95 % intervals (Wilson or bootstrap over records). "
-        "Efficacy to portability are free generation, the others teacher-forced.",
+        "S to KL are teacher-forced, all others free generation.",
     ]
     if report.failures.get("raised") or report.failures.get("did_not_take"):
         words.append(

@@ -165,6 +165,25 @@ def test_ask_shows_before_and_after(model: Path, saved: Path) -> None:
     assert "before" in table.out and "Rome" in table.out
 
 
+def test_health_without_and_with_edits(model: Path, saved: Path, tmp_path: Path) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text("Rome is the capital of Italy.\n\nBig Ben is located in London, England.")
+    alone = run("health", model, "--text", text, "--json").json
+    assert (alone["after"], alone["difference"], alone["text"]) == (None, None, "own.txt")
+    both = run("health", model, "--text", text, "-d", saved, "--json")
+    assert both.code == 0, both.err
+    found = both.json
+    assert found["before"] == alone["before"]
+    difference = found["after"]["nll"] - found["before"]["nll"]
+    assert found["difference"]["value"] == pytest.approx(difference)
+    table = run("health", model, "--text", text, "-d", saved)
+    assert "perplexity" in table.out and "own.txt" in table.out
+    ran = run("health", model, "--text", text, "-d", saved, "--fail-over", difference - 0.1)
+    assert ran.code == 1 and "nats per token" in ran.err
+    wrong(run("health", model, "--tasks", "boolq"), 2, "--delta")
+    wrong(run("health", model, "--text", tmp_path / "none.txt"), 2, "cannot be read")
+
+
 def test_nothing_is_coloured_in_a_pipe(model: Path, saved: Path) -> None:
     ran = run("ask", model, "Madrid is", "-d", saved)
     assert "\x1b" not in ran.out + ran.err
@@ -273,6 +292,23 @@ def test_eval_of_the_unedited_model(model: Path, cases: Path) -> None:
     ran = run("eval", model, "-e", "none", "--data", cases)
     assert ran.code == 0, ran.err
     assert "unedited" in ran.out
+
+
+def test_eval_by_long_answers_needs_a_judge_or_a_word_that_none_is_wanted(
+    model: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CORRIGENDA_JUDGE_KEY", raising=False)
+    common = ("eval", model, *TUNED, "--data", cases, "--limit", "1")
+    ran = run(*common, "--protocol", "wild", "--unjudged", "--json")
+    assert ran.code == 0, ran.err
+    assert "gen.wild.efficacy.contains" in ran.json["scores"]
+    assert "gen.wild.efficacy" not in ran.json["scores"]
+    assert ran.json["environment"]["max_new_tokens"] == 64
+    wrong(run(*common, "--protocol", "wild"), 3, "--judge-model")
+    judge = ("--judge", "http://127.0.0.1:9/v1", "--judge-model", "one")
+    wrong(run(*common, "--protocol", "wild", *judge), 3, "CORRIGENDA_JUDGE_KEY")
+    wrong(run(*common, "--protocol", "wild", *judge[:2]), 2, "--judge-model")
+    wrong(run(*common, *judge), 2, "--protocol wild")
 
 
 def test_an_interrupted_eval_goes_on(

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from corrigenda.errors import InputError
 from corrigenda.metrics.counterfact import aggregated_score, harmonic, magnitude, success
+from corrigenda.metrics.zsre import accuracy
 
 
 def test_efficacy_compares_probabilities():
@@ -41,6 +43,13 @@ def test_score_is_taken_over_aggregated_columns():
     assert aggregated_score(records) == pytest.approx(0.8108, abs=1e-4)
     per_record = sum(harmonic(record) for record in records) / 3
     assert per_record == pytest.approx(0.5833, abs=1e-4)
+
+
+def test_no_records_are_no_score():
+    with pytest.raises(InputError):
+        aggregated_score([])
+    with pytest.raises(InputError):
+        accuracy([])
 
 
 def test_what_is_not_finite_fails():

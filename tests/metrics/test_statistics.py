@@ -9,9 +9,13 @@ from corrigenda.errors import InputError
 from corrigenda.metrics.statistics import (
     bootstrap,
     holm,
+    kappa,
     mcnemar,
+    over_runs,
     paired_bootstrap,
+    paired_ratio,
     resampling_weights,
+    sign_flip,
     wilson,
 )
 
@@ -95,3 +99,41 @@ def test_holm_adjusts_step_down_in_the_given_order():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_kappa_is_agreement_beyond_chance():
+    assert kappa([1, 0, 1, 0], [1, 0, 1, 0]) == 1.0
+    assert kappa([1, 1, 0, 0], [1, 0, 1, 0]) == 0.0
+    assert kappa(["A", "B"], ["B", "A"]) == -1.0
+    assert kappa([1, 1], [1, 1]) is None
+    with pytest.raises(InputError, match="same items"):
+        kappa([1], [1, 0])
+
+
+def test_sign_flips_by_hand():
+    # Three differences of one sign: 2 of the 8 sign patterns are as extreme.
+    assert sign_flip([2.0, 3.0, 4.0], [1.0, 1.0, 1.0]) == 0.25
+    assert sign_flip([1.0, 0.0], [0.0, 1.0]) == 1.0
+    with pytest.raises(InputError, match="finite"):
+        sign_flip([np.nan], [1.0])
+
+
+def test_random_sign_flips_agree_with_all_of_them():
+    first, second = np.random.default_rng(8).normal(0.4, 1, (2, 12)) * [[1], [0.5]]
+    whole = sign_flip(first, second)
+    assert sign_flip(first, second, draws=4000) == pytest.approx(whole, abs=0.03)
+
+
+def test_few_runs_are_given_as_mean_and_range():
+    assert over_runs([0.8, 0.6, 0.7]) == pytest.approx((0.7, 0.6, 0.8))
+    with pytest.raises(InputError):
+        over_runs([0.8, np.nan])
+
+
+def test_a_ratio_of_sums_is_weighed_by_size():
+    found = paired_ratio([2.0, 0.0], [1.0, 9.0])
+    assert found.value == pytest.approx(0.2)
+    assert 0 == found.low < found.value < found.high == 2.0
+    for differences, weights in (([1.0], [0.0]), ([np.inf], [1.0]), ([], [])):
+        with pytest.raises(InputError):
+            paired_ratio(differences, weights)

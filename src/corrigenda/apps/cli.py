@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, data, demo, edit, evaluate, fit, ledger, trace
+from . import atlas, catalog, compare, data, demo, edit, evaluate, fit, health, ledger, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -65,6 +65,7 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         EDIT,
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
     ),
+    ("health", health.health, EDIT, "corrigenda health atlas -d eiffel-in-rome"),
     (
         "trace",
         trace.trace,

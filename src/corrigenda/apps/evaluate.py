@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +17,7 @@ from ..errors import InputError, UnknownNameError
 from . import console, options
 
 if TYPE_CHECKING:
+    from ..judge import Judge
     from ..report import Report
 
 __all__ = ["evaluate"]
@@ -80,7 +83,34 @@ def evaluate(
             show_default="1, 2, 3, 6, 10, 18, ...",
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Length of an answer.", show_default="16; 64 with --protocol wild"
+        ),
+    ] = None,
+    protocol: Annotated[
+        Literal["short", "wild"],
+        typer.Option(help="Short answers, or long ones that a model judges (`corrigenda.wild`)."),
+    ] = "short",
+    form: Annotated[
+        Literal["question", "instruction", "chat"],
+        typer.Option(help="How --protocol wild puts its questions."),
+    ] = "question",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            show_default=False,
+            help="An OpenAI-compatible endpoint; its key is read from CORRIGENDA_JUDGE_KEY.",
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default=False, help="The model asked there.")
+    ] = None,
+    unjudged: Annotated[
+        bool, typer.Option("--unjudged", help="With --protocol wild: by text alone, no judge.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.")] = 64,
     settings: options.Settings = None,
     layers: options.Layers = None,
@@ -96,8 +126,17 @@ def evaluate(
     beside them. A run with --resume goes on where it was interrupted.
     """
     from ..benchmarks import MADE, load_cases
-    from ..evaluate import evaluate as measure
+    from ..evaluate import evaluate as plain
 
+    measure: Callable[..., Report] = plain
+    long = protocol == "wild"
+    if long:
+        from ..wild import wild
+
+        measure = partial(wild, form=form, judge=_judge(judge, judge_model), unjudged=unjudged)
+    elif judge or judge_model or unjudged:
+        raise InputError("A judge belongs to --protocol wild. Add that, or drop the judge.")
+    max_new_tokens = max_new_tokens or (64 if long else 16)
     wanted = _thresholds(fail_under or [])
     times = _numbers(checkpoints)
     method = (
@@ -163,6 +202,14 @@ def evaluate(
         _show(report, out or [])
     if missed := _missed(report, wanted):
         raise console.failed("; ".join(missed) + ".", console.MISSED)
+
+
+def _judge(url: str | None, model: str | None) -> Judge | None:
+    from ..judge import Judge
+
+    if bool(url) != bool(model):
+        raise InputError("A judge has an address and a model: give --judge URL and --judge-model.")
+    return Judge(url, model) if url and model else None
 
 
 class _Stages:

@@ -150,7 +150,9 @@ def cases(n: int, seed: int = 0, world: World | None = None) -> list[Case]:
     found = []
     for number, case in enumerate(edits(n, seed, world=told[0])):
         source = told[number % len(told)]
-        requests = {one.language: _told(case.rewrite, one, world, f"{seed}/{number}") for one in told}
+        requests = {
+            one.language: _told(case.rewrite, one, world, f"{seed}/{number}") for one in told
+        }
         probes = [
             probe
             for one in told

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Cost", "edits_per_second", "measured", "resident_bytes"]
+from ..errors import InputError
+
+__all__ = ["Cost", "edits_per_second", "measured", "resident_bytes", "slowdown"]
 
 
 @dataclass
@@ -29,6 +31,16 @@ class Cost:
 def edits_per_second(edits: int, seconds: float) -> float:
     """Throughput; infinite for no time at all."""
     return edits / seconds if seconds > 0 else float("inf")
+
+
+def slowdown(before: float, after: float) -> float:
+    """How many times as long the edited model takes for the same prompts; 1 for as long.
+
+    Raises `InputError` for times that are not above 0.
+    """
+    if before <= 0 or after <= 0:
+        raise InputError(f"A slowdown compares times above 0, not {before} and {after} s.")
+    return after / before
 
 
 def resident_bytes() -> int | None:

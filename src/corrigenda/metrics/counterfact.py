@@ -15,7 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["aggregated_score", "harmonic", "magnitude", "success"]
+from ..errors import InputError
+
+__all__ = ["aggregated_score", "harmonic", "magnitude", "plus_prompt", "success"]
+
+
+def plus_prompt(statement: str, neighborhood: str) -> str:
+    """A CounterFact+ prompt: the edited sentence, a full stop, the neighborhood prompt."""
+    return f"{statement}. {neighborhood}"
 
 
 def success(preferred: float, other: float) -> float:
@@ -43,7 +50,9 @@ def harmonic(values: Iterable[float]) -> float:
 def aggregated_score(records: Sequence[tuple[float, float, float]]) -> float:
     """Score S of (ES, PS, NS) records: the harmonic mean of the three means.
 
-    Not the mean of per-record harmonic means, which is lower.
+    Not the mean of per-record harmonic means, which is lower. Raises `InputError` without records.
     """
+    if not records:
+        raise InputError("Score S needs at least one record.")
     columns = zip(*records, strict=True)
     return harmonic(math.fsum(column) / len(records) for column in columns)

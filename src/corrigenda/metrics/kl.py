@@ -2,8 +2,10 @@
 
     KL(p || q) = sum_v p(v) (log p(v) - log q(v))
 
-over the whole vocabulary at one stated position, in fp32 or better. Beware of published values
-that were divided by the vocabulary size ("batchmean" over a single row).
+over the whole vocabulary at one stated position, in fp32 or better. CounterFact+ (Hoelscher-Obermaier
+et al. 2023, 2305.17553) calls KL(edited || reference) on neighborhood prompts NKL. Published values
+were divided by the vocabulary size ("batchmean" over a single row); `nats_of_published` takes that
+back.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["kl_edited_reference", "kl_reference_edited"]
+__all__ = ["kl_edited_reference", "kl_reference_edited", "nats_of_published"]
 
 
 def kl_reference_edited(reference: Tensor, edited: Tensor) -> Tensor:
@@ -31,3 +33,8 @@ def kl_reference_edited(reference: Tensor, edited: Tensor) -> Tensor:
 def kl_edited_reference(reference: Tensor, edited: Tensor) -> Tensor:
     """KL(edited || reference) per row: (..., V) log-probabilities to (...,) nats."""
     return kl_reference_edited(edited, reference)
+
+
+def nats_of_published(value: float, vocabulary: int) -> float:
+    """The divergence in nats behind a published NKL, from the size of that model's vocabulary."""
+    return value * vocabulary

@@ -6,9 +6,10 @@ A number without its interval is not printed: 97 of 100 is anything between 91.5
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,16 +17,29 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 
 __all__ = [
+    "Interval",
     "bootstrap",
     "holm",
+    "kappa",
     "mcnemar",
+    "over_runs",
     "paired_bootstrap",
+    "paired_ratio",
     "percentiles",
     "resampling_weights",
+    "sign_flip",
     "wilson",
 ]
 
 Statistic = Callable[[NDArray[np.float64]], float]
+
+
+class Interval(NamedTuple):
+    """A number and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -119,6 +133,62 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(min(1.0, 2 * tail / 2**n))
 
 
+def kappa(first: Sequence[object], second: Sequence[object]) -> float | None:
+    """Cohen's kappa (1960): agreement of two raters beyond chance, -1 to 1.
+
+    None where chance alone explains full agreement (both give one and the same label throughout).
+    Raises `InputError` for raters that did not label the same items.
+    """
+    n = len(first)
+    if not n or n != len(second):
+        raise InputError(
+            f"Agreement needs two labels of each item; got {n} and {len(second)}. Give both raters "
+            "the same items, in the same order."
+        )
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    ours, theirs = Counter(first), Counter(second)
+    chance = math.fsum(ours[label] * theirs[label] for label in ours) / n**2
+    return None if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def sign_flip(first: ArrayLike, second: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided permutation p-value of a mean paired difference (Fisher 1935).
+
+    Under the null hypothesis the sign of each record's difference is a coin. All 2^n signs are
+    tried where there are no more of them than `draws`, else so many random ones, and the observed
+    ones. Raises `InputError` for records that do not pair up or are not finite.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.shape != b.shape or not len(a) or not np.isfinite(a - b).all():
+        raise InputError(
+            f"A paired comparison needs finite scores of the same records: got {len(a)} and "
+            f"{len(b)}. Evaluate both on the same cases."
+        )
+    difference = a - b
+    n, least = len(a), abs(difference.sum()) * (1 - 1e-12)  # rounding must not lose the observed
+    if 2**n <= draws:
+        signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ difference) >= least).mean())
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for start in range(0, draws, 1000):
+        size = min(1000, draws - start)
+        signs = generator.integers(0, 2, size=(size, n)) * 2.0 - 1.0
+        hits += int((np.abs(signs @ difference) >= least).sum())
+    return (hits + 1) / (draws + 1)
+
+
+def over_runs(values: Sequence[float]) -> Interval:
+    """Mean, least and greatest of a score over runs, such as orders of one sequence of edits.
+
+    The edits of a run depend on each other, so the run is the unit; of so few of them the range is
+    given, which is no confidence interval. Raises `InputError` without finite values.
+    """
+    if not len(values) or not all(map(math.isfinite, values)):
+        raise InputError(f"A range over runs needs finite scores, not {list(values)}.")
+    return Interval(math.fsum(values) / len(values), min(values), max(values))
+
+
 def paired_bootstrap(
     first: ArrayLike, second: ArrayLike, *, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, tuple[float, float], float]:
@@ -139,6 +209,28 @@ def paired_bootstrap(
     )
     far = min((drawn <= 0).mean(), (drawn >= 0).mean())
     return float(difference.mean()), percentiles(drawn), float(min(1.0, 2 * far))
+
+
+def paired_ratio(
+    differences: ArrayLike, weights: ArrayLike, *, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """sum of differences / sum of weights over records of unlike size, with its 95 % bootstrap
+    interval; both sums are made anew inside each draw.
+
+    differences  (n,) second minus first, summed over the record: nats of a document.
+    weights      (n,) size of each record, above 0: its tokens.
+
+    Raises `InputError` without records, for sizes that are not positive, and for differences that
+    are not finite.
+    """
+    d, w = np.asarray(differences, dtype=float), np.asarray(weights, dtype=float)
+    if d.shape != w.shape or not len(d) or not (w > 0).all() or not np.isfinite(d).all():
+        raise InputError(
+            f"A paired comparison needs one finite difference and one positive size per record: "
+            f"got {len(d)} and {len(w)}."
+        )
+    drawn = np.concatenate([(k @ d) / (k @ w) for k in resampling_weights(len(d), draws, seed)])
+    return Interval(float(d.sum() / w.sum()), *percentiles(drawn))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -18,6 +18,12 @@ HEADLINE = {
 """Free-generation scores by their titles."""
 
 COLUMNS = HEADLINE | {
+    "gen.wild.efficacy": "Efficacy, judged",
+    "gen.wild.generalization": "Generalization, judged",
+    "gen.wild.portability": "Portability, judged",
+    "gen.wild.efficacy.contains": "Efficacy, 64 tokens",
+    "gen.wild.generalization.contains": "Generalization, 64 tokens",
+    "gen.wild.portability.contains": "Portability, 64 tokens",
     "tf.S": "S",
     "tf.ES": "ES",
     "tf.EM": "EM",

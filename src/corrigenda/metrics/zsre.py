@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import EditError
+from ..errors import EditError, InputError
 
 __all__ = ["accuracy", "token_accuracy"]
 
@@ -26,5 +26,7 @@ def token_accuracy(predicted: Sequence[int], gold: Sequence[int]) -> float:
 
 
 def accuracy(records: Sequence[float]) -> float:
-    """Mean over records of their token accuracies."""
+    """Mean over records of their token accuracies. Raises `InputError` without records."""
+    if not records:
+        raise InputError("An accuracy needs at least one record.")
     return sum(records) / len(records)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -325,6 +325,29 @@ class TextModel:
         """Token ids of a text with the special tokens that this tokenizer puts around it."""
         return list(self.tokenizer(text)["input_ids"])
 
+    def chat(self, turns: Sequence[Mapping[str, str]], *, opened: bool = True) -> str:
+        """Turns of a conversation in the model's chat template, without the BOS that the tokenizer
+        adds to every text.
+
+        turns   {"role": "user" or "assistant" or "system", "content": text} in order.
+        opened  the assistant's next turn is begun.
+
+        Raises `InputError` for a model without a chat template.
+        """
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(
+                f"The tokenizer of {self.id} has no chat template, so its questions cannot be put "
+                "as chat. Put them as plain text, or load the tokenizer of a chat model."
+            )
+        text = str(
+            self.tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=opened
+            )
+        )
+        bos = self.tokenizer.bos_token
+        added = self.ids("a")[:1] == [self.tokenizer.bos_token_id]
+        return text.removeprefix(bos) if added and isinstance(bos, str) else text
+
     def batch(self, rows: Sequence[Sequence[int]], side: str = "left") -> Batch:
         return batch(rows, self.pad_id, self.device, side)
 
@@ -516,7 +539,11 @@ class TextModel:
         return scores
 
     def _scored(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> list[TargetScore]:
-        rows = [self.asked(prompt, target) for prompt, target in pairs]
+        return self.answered([self.asked(prompt, target) for prompt, target in pairs], batch_size)
+
+    @torch.no_grad()
+    def answered(self, rows: Sequence[Asked], batch_size: int = 64) -> list[TargetScore]:
+        """Scores of what each question wants, in the tokens that it stands in already."""
         scores: list[Any] = [None] * len(rows)
         for chunk in _by_length(rows, batch_size):
             questions = self.force([rows[j] for j in chunk])
@@ -527,6 +554,80 @@ class TextModel:
             for j, lp, ok in zip(chunk, logprobs.split(sizes), right.split(sizes), strict=True):
                 scores[j] = TargetScore(rows[j].wanted, lp, ok, rows[j].boundary_merge)
         return scores
+
+    def read(
+        self,
+        texts: Sequence[str],
+        *,
+        without: Sequence[Sequence[tuple[int, int]]] | None = None,
+        batch_size: int = 16,
+    ) -> list[TargetScore]:
+        """Scores of whole texts: of each token but the first, given those before it.
+
+        without  character spans of each text whose tokens are not scored.
+
+        Models that do not read from left to right are asked for the last word of each sentence
+        instead, given what stands before it; `without` does not concern them.
+
+        A text longer than the context is read in windows, each of which predicts all its tokens but
+        the first. A memory decides in the middle of a window and acts on the rest. Live changes of
+        the prompt are made first; what they put around a text is not scored. Raises `InputError`
+        for a text of a single token.
+        """
+        given = self.live.given(texts)
+        spans = without or [()] * len(texts)
+        questions: list[tuple[TextModel, list[Asked]]] = []
+        for text, one, skipped in zip(texts, given, spans, strict=True):
+            reader: TextModel = self if one.by is None else one.by
+            at = one.text.rfind(text)
+            if at < 0:
+                raise InputError(
+                    f"A live change of the prompt rewords the text {text[:60]!r}…, so it cannot "
+                    "be read as it stands. Remove that change, or read the text without it."
+                )
+            moved = [(at + a, at + b) for a, b in skipped]
+            rows = reader.windows(one.text, (at, at + len(text)), moved)
+            if not rows:
+                raise InputError(f"There is nothing to predict in {text!r}. Give a longer text.")
+            questions.append((reader, rows))
+        parts: list[list[TargetScore]] = [[] for _ in texts]
+        for reader in dict.fromkeys(one for one, _ in questions):
+            mine = [j for j, (one, _) in enumerate(questions) if one is reader]
+            rows = [(j, row) for j in mine for row in questions[j][1]]
+            for (j, _), score in zip(
+                rows, reader.answered([row for _, row in rows], batch_size), strict=True
+            ):
+                parts[j].append(score)
+        return [_joined(found) for found in parts]
+
+    def windows(
+        self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
+    ) -> list[Asked]:
+        """The questions that read the characters [start, end) of a text; see `read`."""
+        begin, end = span
+        # Put into tokens by themselves, so that they are the same whatever stands in front.
+        own = self.tokenizer(
+            text[begin:end], return_offsets_mapping=True, add_special_tokens=not begin
+        )
+        front = pieces(self.tokenizer, "", text[:begin]).ids if text[:begin].strip() else ()
+        ids = [*front, *own["input_ids"]]
+        offsets = [(0, 0)] * len(front) + [(begin + a, begin + b) for a, b in own["offset_mapping"]]
+        inside = [j for j in range(len(front), len(ids)) if offsets[j][1] > offsets[j][0]]
+        wanted = {
+            j
+            for j in inside[1:]
+            if not any(offsets[j][0] < b and offsets[j][1] > a for a, b in without)
+        }
+        size = self.context or len(ids)
+        rows = []
+        for start in range(0, len(ids), size):
+            part = range(start, min(start + size, len(ids)))
+            reads = tuple(j - 1 - start for j in part[1:] if j in wanted)
+            if reads:
+                targets = tuple(ids[start + j + 1] for j in reads)
+                shown = tuple(ids[j] for j in part[:-1])
+                rows.append(Asked(shown, reads, targets, len(shown) // 2))
+        return rows
 
     @torch.no_grad()
     def next_logprobs(self, prompts: Sequence[str], *, batch_size: int = 64) -> Tensor:
@@ -555,6 +656,14 @@ class TextModel:
             (_begins_with(answer, edit.target), answer.strip())
             for edit, answer in zip(edits, answers, strict=True)
         ]
+
+
+def _joined(parts: Sequence[TargetScore]) -> TargetScore:
+    return TargetScore(
+        tuple(token for part in parts for token in part.ids),
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat([part.correct for part in parts]),
+    )
 
 
 def _end(row: Asked) -> int:
