@@ -54,6 +54,7 @@ LAYERS = {
     "ledger.py": "ledger",
     "results.py": "evaluate",
     "measure.py": "evaluate",
+    "health.py": "evaluate",
     "evaluate.py": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
@@ -70,7 +71,7 @@ MAY_IMPORT = {
     "ledger": {"numerics", "base", "core"},
     "locate": {"numerics", "base", "core", "models", "ledger"},
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
-    "evaluate": {"base", "core", "ledger", "metrics"},
+    "evaluate": {"base", "core", "ledger", "metrics", "atlas"},
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {

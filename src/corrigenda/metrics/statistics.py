@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,16 +16,26 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 
 __all__ = [
+    "Interval",
     "bootstrap",
     "holm",
     "mcnemar",
     "paired_bootstrap",
+    "paired_ratio",
     "percentiles",
     "resampling_weights",
     "wilson",
 ]
 
 Statistic = Callable[[NDArray[np.float64]], float]
+
+
+class Interval(NamedTuple):
+    """A number and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -139,6 +149,28 @@ def paired_bootstrap(
     )
     far = min((drawn <= 0).mean(), (drawn >= 0).mean())
     return float(difference.mean()), percentiles(drawn), float(min(1.0, 2 * far))
+
+
+def paired_ratio(
+    differences: ArrayLike, weights: ArrayLike, *, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """sum of differences / sum of weights over records of unlike size, with its 95 % bootstrap
+    interval; both sums are made anew inside each draw.
+
+    differences  (n,) second minus first, summed over the record: nats of a document.
+    weights      (n,) size of each record, above 0: its tokens.
+
+    Raises `InputError` without records, for sizes that are not positive, and for differences that
+    are not finite.
+    """
+    d, w = np.asarray(differences, dtype=float), np.asarray(weights, dtype=float)
+    if d.shape != w.shape or not len(d) or not (w > 0).all() or not np.isfinite(d).all():
+        raise InputError(
+            f"A paired comparison needs one finite difference and one positive size per record: "
+            f"got {len(d)} and {len(w)}."
+        )
+    drawn = np.concatenate([(k @ d) / (k @ w) for k in resampling_weights(len(d), draws, seed)])
+    return Interval(float(d.sum() / w.sum()), *percentiles(drawn))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -19,7 +19,7 @@ from ..errors import EditError, ModelError
 from .asked import Asked
 from .layouts import Layout
 from .text import TextModel
-from .tokens import Batch
+from .tokens import Batch, last_words
 
 __all__ = ["EncoderDecoder"]
 
@@ -95,6 +95,11 @@ class EncoderDecoder(TextModel):
     def opening(self, prompt: str) -> Asked:
         ids = tuple(self.ids(prompt))
         return Asked(ids, (0,), (), len(ids) - 1, (self._start,))
+
+    def windows(
+        self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
+    ) -> list[Asked]:
+        return [self.asked(head, word) for head, word, _ in last_words(text[slice(*span)])]
 
     def _space(self, after: str) -> str:
         return " " if self.layout.answer_space else ""

@@ -17,7 +17,7 @@ import torch
 from ..errors import EditError, InputError, ModelError
 from .asked import Asked, Forced
 from .text import TextModel
-from .tokens import separator
+from .tokens import last_words, separator
 
 __all__ = ["Masked"]
 
@@ -50,6 +50,11 @@ class Masked(TextModel):
         text = (separator(prompt, target) if prompt else "") + target.strip()
         wanted = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._gap(prompt, after, wanted, len(wanted))
+
+    def windows(
+        self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
+    ) -> list[Asked]:
+        return [self.asked(head, word, end) for head, word, end in last_words(text[slice(*span)])]
 
     def opening(self, prompt: str) -> Asked:
         return self._gap(prompt.rstrip(" "), "", (), 1)

@@ -524,7 +524,11 @@ class TextModel:
         return scores
 
     def _scored(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> list[TargetScore]:
-        rows = [self.asked(prompt, target) for prompt, target in pairs]
+        return self.answered([self.asked(prompt, target) for prompt, target in pairs], batch_size)
+
+    @torch.no_grad()
+    def answered(self, rows: Sequence[Asked], batch_size: int = 64) -> list[TargetScore]:
+        """Scores of what each question wants, in the tokens that it stands in already."""
         scores: list[Any] = [None] * len(rows)
         for chunk in _by_length(rows, batch_size):
             questions = self.force([rows[j] for j in chunk])
@@ -535,6 +539,71 @@ class TextModel:
             for j, lp, ok in zip(chunk, logprobs.split(sizes), right.split(sizes), strict=True):
                 scores[j] = TargetScore(rows[j].wanted, lp, ok, rows[j].boundary_merge)
         return scores
+
+    def read(
+        self,
+        texts: Sequence[str],
+        *,
+        without: Sequence[Sequence[tuple[int, int]]] | None = None,
+        batch_size: int = 16,
+    ) -> list[TargetScore]:
+        """Scores of whole texts: of each token but the first, given those before it.
+
+        without  character spans of each text whose tokens are not scored.
+
+        Models that do not read from left to right are asked for the last word of each sentence
+        instead, given what stands before it; `without` does not concern them. A text longer than the context is read in windows, each of which predicts all its tokens but
+        the first. A memory decides in the middle of a window and acts on the rest. Live changes of
+        the prompt are made first; what they put around a text is not scored. Raises `InputError`
+        for a text of a single token.
+        """
+        given = self.live.given(texts)
+        spans = without or [()] * len(texts)
+        found: list[TargetScore] = []
+        for text, one, skipped in zip(texts, given, spans, strict=True):
+            reader = self if one.by is None else one.by
+            at = one.text.rfind(text)
+            if at < 0:
+                raise InputError(
+                    f"A live change of the prompt rewords the text {text[:60]!r}…, so it cannot "
+                    "be read as it stands. Remove that change, or read the text without it."
+                )
+            moved = [(at + a, at + b) for a, b in skipped]
+            rows = reader.windows(one.text, (at, at + len(text)), moved)
+            if not rows:
+                raise InputError(f"There is nothing to predict in {text!r}. Give a longer text.")
+            parts = reader.answered(rows, batch_size)
+            found.append(
+                TargetScore(
+                    tuple(token for part in parts for token in part.ids),
+                    torch.cat([part.logprobs for part in parts]),
+                    torch.cat([part.correct for part in parts]),
+                )
+            )
+        return found
+
+    def windows(
+        self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
+    ) -> list[Asked]:
+        """The questions that read the characters [start, end) of a text; see `read`."""
+        encoded = self.tokenizer(text, return_offsets_mapping=True)
+        ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+        inside = [j for j, (a, b) in enumerate(offsets) if b > max(a, span[0]) and a < span[1]]
+        wanted = {  # the text's first token never: the same ones, whatever stands in front of it
+            j
+            for j in inside[1:]
+            if not any(offsets[j][0] < b and offsets[j][1] > a for a, b in without)
+        }
+        size = self.context or len(ids)
+        rows = []
+        for start in range(0, len(ids), size):
+            part = range(start, min(start + size, len(ids)))
+            reads = tuple(j - 1 - start for j in part[1:] if j in wanted)
+            if reads:
+                targets = tuple(ids[start + j + 1] for j in reads)
+                shown = tuple(ids[j] for j in part[:-1])
+                rows.append(Asked(shown, reads, targets, len(shown) // 2))
+        return rows
 
     @torch.no_grad()
     def next_logprobs(self, prompts: Sequence[str], *, batch_size: int = 64) -> Tensor:

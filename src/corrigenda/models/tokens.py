@@ -6,6 +6,7 @@ separately tokenised pieces: those differ by merges, by a leading space, by a BO
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import EditError
 
-__all__ = ["Batch", "Pieces", "batch", "pieces", "separator", "subject_last"]
+__all__ = ["Batch", "Pieces", "batch", "last_words", "pieces", "separator", "subject_last"]
+
+_SENTENCE = re.compile(r"(\S.*?)\s+([^\s.!?]+)([.!?]+)[\"”’)]*(?=\s|$)", re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,12 @@ def subject_last(tokenizer: PreTrainedTokenizerBase, text: str, span: tuple[int,
     if not inside:
         raise EditError(f"The subject {text[slice(*span)]!r} has no token of its own in {text!r}.")
     return inside[-1]
+
+
+def last_words(text: str) -> list[tuple[str, str, str]]:
+    """Of each sentence of two words or more: what stands before its last word, that word, and the
+    mark that ends it."""
+    return [(m[1], m[2], m[3]) for m in _SENTENCE.finditer(text)]
 
 
 def batch(rows: Sequence[Sequence[int]], pad: int, device: torch.device, side: str) -> Batch:
