@@ -9,8 +9,11 @@ are worth running. What it cannot show is what the model knows; that is for prob
 
 The text, unless another is given: for Atlas, documents of its own language written with a seed that
 training never saw, without the objects of their sentences, which are what edits are meant to
-change; for other models, the pages in `health.txt`, written for this. The same model and text give
-the same figure, so two checks are compared document by document.
+change; for other models, the pages in `health.txt`, written for this. Models that do not read from
+left to right have no perplexity of a text: they are asked for the last word of each sentence given
+the words before it, and those of Atlas for the objects of random facts, which is all they were
+trained to say. The same model and text give the same figure, so two checks are compared document
+by document.
 
     >>> from corrigenda.health import health, worse                          # doctest: +SKIP
     >>> before = health(model)                                               # doctest: +SKIP
@@ -21,6 +24,7 @@ the same figure, so two checks are compared document by document.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "health", "worse"]
 
-ATLAS_SEED, ATLAS_DOCUMENTS = 7_777_777, 96  # training uses seed 0
+ATLAS_SEED = 7_777_777  # training uses seed 0
+ATLAS_DOCUMENTS, ATLAS_FACTS = 96, 400
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -50,7 +55,7 @@ class Health:
     ppl        exp(nll).
     tokens     predicted tokens.
     documents  (nats, tokens) of each document, for comparisons.
-    text       what was read: "atlas", "health.txt", the file's name, or "given".
+    text       what was read: "atlas", "atlas facts", "health.txt", the file's name, or "given".
     """
 
     nll: float
@@ -70,8 +75,11 @@ def health(
 
     Raises `DataError` for a file that cannot be read, and `InputError` for a text without words.
     """
-    name, documents, spans = _documents(model, text)
-    scores = model.read(documents, without=spans, batch_size=batch_size)
+    if text is None and model.is_atlas and model.kind != "causal":
+        name, scores = "atlas facts", model.score(_facts(), batch_size=batch_size)
+    else:
+        name, documents, spans = _documents(model, text)
+        scores = model.read(documents, without=spans, batch_size=batch_size)
     parts = tuple((_nats(-float(s.logprobs.double().sum())), len(s.ids)) for s in scores)
     tokens = sum(n for _, n in parts)
     nll = math.fsum(nats for nats, _ in parts) / tokens
@@ -125,6 +133,19 @@ def _documents(
     if not kept:
         raise InputError("The text for the health check has no words in it.")
     return name, kept, [()] * len(kept)
+
+
+def _facts() -> list[tuple[str, str]]:
+    """Prompts and objects of random facts, each a document of its own."""
+    from .atlas import world
+    from .atlas.templates import trained
+
+    rng, here = random.Random(ATLAS_SEED), world()
+    found = []
+    for subject, relation in rng.sample(list(here.pairs()), ATLAS_FACTS):
+        wording = rng.choice([t for t in trained(subject, relation) if t.promptable])
+        found.append((wording.prompt(subject), here.objects(subject, relation)[0]))
+    return found
 
 
 def _nats(value: float) -> float:

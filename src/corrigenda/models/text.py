@@ -552,16 +552,18 @@ class TextModel:
         without  character spans of each text whose tokens are not scored.
 
         Models that do not read from left to right are asked for the last word of each sentence
-        instead, given what stands before it; `without` does not concern them. A text longer than the context is read in windows, each of which predicts all its tokens but
+        instead, given what stands before it; `without` does not concern them.
+
+        A text longer than the context is read in windows, each of which predicts all its tokens but
         the first. A memory decides in the middle of a window and acts on the rest. Live changes of
         the prompt are made first; what they put around a text is not scored. Raises `InputError`
         for a text of a single token.
         """
         given = self.live.given(texts)
         spans = without or [()] * len(texts)
-        found: list[TargetScore] = []
+        questions: list[tuple[TextModel, list[Asked]]] = []
         for text, one, skipped in zip(texts, given, spans, strict=True):
-            reader = self if one.by is None else one.by
+            reader: TextModel = self if one.by is None else one.by
             at = one.text.rfind(text)
             if at < 0:
                 raise InputError(
@@ -572,15 +574,16 @@ class TextModel:
             rows = reader.windows(one.text, (at, at + len(text)), moved)
             if not rows:
                 raise InputError(f"There is nothing to predict in {text!r}. Give a longer text.")
-            parts = reader.answered(rows, batch_size)
-            found.append(
-                TargetScore(
-                    tuple(token for part in parts for token in part.ids),
-                    torch.cat([part.logprobs for part in parts]),
-                    torch.cat([part.correct for part in parts]),
-                )
-            )
-        return found
+            questions.append((reader, rows))
+        parts: list[list[TargetScore]] = [[] for _ in texts]
+        for reader in dict.fromkeys(one for one, _ in questions):
+            mine = [j for j, (one, _) in enumerate(questions) if one is reader]
+            rows = [(j, row) for j in mine for row in questions[j][1]]
+            for (j, _), score in zip(
+                rows, reader.answered([row for _, row in rows], batch_size), strict=True
+            ):
+                parts[j].append(score)
+        return [_joined(found) for found in parts]
 
     def windows(
         self, text: str, span: tuple[int, int], without: Sequence[tuple[int, int]] = ()
@@ -632,6 +635,14 @@ class TextModel:
             (_begins_with(answer, edit.target), answer.strip())
             for edit, answer in zip(edits, answers, strict=True)
         ]
+
+
+def _joined(parts: Sequence[TargetScore]) -> TargetScore:
+    return TargetScore(
+        tuple(token for part in parts for token in part.ids),
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat([part.correct for part in parts]),
+    )
 
 
 def _end(row: Asked) -> int:
