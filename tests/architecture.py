@@ -56,6 +56,8 @@ LAYERS = {
     "measure.py": "evaluate",
     "health.py": "evaluate",
     "evaluate.py": "evaluate",
+    "attempt.py": "evaluate",
+    "lifelong/": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
 }

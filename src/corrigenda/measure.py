@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .delta import Delta
-from .edit import Case
+from .edit import Axis, Case
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
 from .metrics.text import answer_of, contains
 
-__all__ = ["Budget", "Divergence", "Under", "efficacy", "observe", "under"]
+__all__ = ["Budget", "Divergence", "Under", "answered", "efficacy", "observe", "under"]
 
 Divergence = tuple[float, float]
 """KL(reference || edited) and KL(edited || reference) of the next token, in nats."""
@@ -94,10 +94,20 @@ def under(model: Any, delta: Delta, cases: Sequence[Case], budget: Budget) -> Un
 
 def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
     """For each case, the share of its own prompts whose answer contains the target."""
-    own = [case.on("efficacy") for case in cases]
+    return [score or 0.0 for score in answered(model, cases, budget, "efficacy")]
+
+
+def answered(
+    model: Any, cases: Sequence[Case], budget: Budget, axis: Axis
+) -> list[float | None]:
+    """For each case, the share of its prompts on one axis whose free answer contains what is
+    wanted; None for a case that has none."""
+    own = [case.on(axis) for case in cases]
     texts = _answers(model, [probe.prompt for probes in own for probe in probes], budget)
     return [
         math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in probes) / len(probes)
+        if probes
+        else None
         for probes in own
     ]
 

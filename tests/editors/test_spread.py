@@ -189,7 +189,7 @@ def test_all_neurons_and_one_pass_are_memit_in_sequence(one: dict[str, Any]) -> 
     with model.frozen():
         target = resolved.wanted(model, [OTHER], ("",)).target
         past = {site: mean_keys(model, [EDIT], ("",), site, equal=False)}
-        write = ridge_writer(statistics, 5.0, past=past)
+        write = ridge_writer(model, statistics, 5.0, past=past)
         with first.applied(model):
             expected = spread(model, [OTHER], ("",), [site], target, write).delta
     torch.testing.assert_close(matrix(second), matrix(expected), atol=1e-6, rtol=1e-4)
