@@ -19,7 +19,7 @@ from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
 from .metrics.text import answer_of, contains
 
-__all__ = ["Budget", "Divergence", "Under", "answered", "efficacy", "observe", "under"]
+__all__ = ["Budget", "Divergence", "Under", "answered", "efficacy", "observe", "replies", "under"]
 
 Divergence = tuple[float, float]
 """KL(reference || edited) and KL(edited || reference) of the next token, in nats."""
@@ -46,7 +46,7 @@ class Under:
 def observe(model: Any, cases: Sequence[Case], budget: Budget) -> list[list[Observation]]:
     """Ask every probe of every case of the model as it is now."""
     probes = [probe for case in cases for probe in case.probes]
-    texts = _answers(model, [probe.prompt for probe in probes], budget)
+    texts = replies(model, [probe.prompt for probe in probes], budget)
     wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
     wanted += [(p.prompt, p.foil) for p in probes if p.foil]
     pairs = list(dict.fromkeys(wanted))
@@ -97,13 +97,11 @@ def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
     return [score or 0.0 for score in answered(model, cases, budget, "efficacy")]
 
 
-def answered(
-    model: Any, cases: Sequence[Case], budget: Budget, axis: Axis
-) -> list[float | None]:
+def answered(model: Any, cases: Sequence[Case], budget: Budget, axis: Axis) -> list[float | None]:
     """For each case, the share of its prompts on one axis whose free answer contains what is
     wanted; None for a case that has none."""
     own = [case.on(axis) for case in cases]
-    texts = _answers(model, [probe.prompt for probes in own for probe in probes], budget)
+    texts = replies(model, [probe.prompt for probes in own for probe in probes], budget)
     return [
         math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in probes) / len(probes)
         if probes
@@ -112,8 +110,8 @@ def answered(
     ]
 
 
-def _answers(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:
-    """Greedy continuations by prompt."""
+def replies(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:
+    """Greedy continuations by prompt; each prompt is asked once."""
     once = list(dict.fromkeys(prompts))
     if not once:
         return {}

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, trace
+from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, lifelong, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -64,6 +64,13 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         compare.compare,
         EDIT,
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
+    ),
+    (
+        "lifelong",
+        lifelong.lifelong,
+        EDIT,
+        "corrigenda lifelong atlas --editors alphaedit,encore --edits 1000 --orders 0,1,2 "
+        "-o lifelong",
     ),
     (
         "trace",

@@ -90,9 +90,7 @@ class SideEditor(Editor):
 
     def rows(self, model: TextModel, edits: Sequence[Rewrite]) -> list[list[Asked]]:
         """For every edit its prompt and target alone, and then after each sampled context."""
-        sampled = pristine_prefixes(
-            model, self.prefixes, seed=self.seed, corpus=self.statistics
-        )
+        sampled = pristine_prefixes(model, self.prefixes, seed=self.seed, corpus=self.statistics)
         contexts = ("", *sampled)
         return [
             [model.asked(joined(c, e.text), e.target, e.following) for c in contexts] for e in edits

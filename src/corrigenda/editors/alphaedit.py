@@ -85,9 +85,7 @@ class AlphaEdit(SpreadEditor):
         return bases
 
 
-def _held(
-    model: TextModel, site: Site, basis: Tensor, ridge: float, past: Tensor | None
-) -> Factor:
+def _held(model: TextModel, site: Site, basis: Tensor, ridge: float, past: Tensor | None) -> Factor:
     """The factor of UᵀK_pK_pᵀU + ridge·I."""
 
     def make(keys: Tensor | None) -> Factor:
