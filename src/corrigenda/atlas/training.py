@@ -105,7 +105,9 @@ SIZES: dict[str, dict[str, Size]] = {
         ),
     },
     "bert": {
-        "small": Size("bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400),
+        "small": Size(
+            "bert", layers=5, rows=64, length=72, steps=8000, rate=7e-4, warm=400
+        ),
         "tiny": Size(
             "bert",
             layers=2,
