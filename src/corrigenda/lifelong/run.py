@@ -10,7 +10,6 @@ grow with what was there before.
 
 from __future__ import annotations
 
-import gc
 import math
 import shutil
 import time
@@ -42,6 +41,7 @@ Row = dict[str, Any]
 
 CHOICES = ("stop", "rollback", "go-on")
 RESULTS = "run.jsonl"
+UNKNOWN = -1
 
 
 def lifelong(
@@ -127,6 +127,7 @@ class _Run:
 
     skipped  steps that were taken back, in order.
     whole    the sum of the edits after step `at`; None before the first that took.
+    added    steps up to now whose delta is in the sum.
     """
 
     model: Any
@@ -147,7 +148,7 @@ class _Run:
     whole: Delta | None = None
     at: int = 0
     key: str = ""
-    added: list[int] = field(default_factory=list)  # steps up to now whose delta is in the sum
+    added: list[int] = field(default_factory=list)
     handle: int | None = None
 
     def go(self) -> None:
@@ -342,9 +343,7 @@ class _Run:
         found = self.line("rollback", number, search)["taken_back"]
         self.skipped = (*self.skipped, found)
         self.added = [n for n in self.added if n < found]
-        self.whole, self.at = self.states.restored(found, self.added), found
-        self.wear(self.whole)
-        gc.collect()
+        self.at = UNKNOWN  # to be taken from disk when it is needed
         return found
 
 
