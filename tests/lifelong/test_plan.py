@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_health_is_looked_at_every_so_many_edits(edits, step, watch):
     seen = [n for n in range(1, plan.steps + 1) if plan.is_watched(n)]
     assert seen[-1] == plan.steps
     made = [0, *(plan.made(n) for n in seen)]
-    assert all(b - a < watch + step for a, b in zip(made, made[1:], strict=False))
+    assert all(b - a < watch + step for a, b in pairwise(made))
 
 
 @given(edits=st.integers(1, 2000), sample=st.integers(1, 50), data=st.data())

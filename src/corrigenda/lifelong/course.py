@@ -8,7 +8,9 @@
     locality     share of untouched facts that are answered as before any edit
     CP@60        most edits after which 60 % are still answered
     perplexity   on the fixed text, as a multiple of the unedited model's
-    time ratio   seconds per edit at the end ÷ seconds per edit around the hundredth
+    time ratio   seconds per edit at the end ÷ seconds per edit around the hundredth; the CPU ratio is
+                 the same in the processor's time, which other work on the machine does not change
+    memory ratio peak memory of the process at the end ÷ that after a hundred edits
 
 Times are means over a hundred edits: one edit may take five times as long as the next, because the
 search for its value does.
@@ -41,6 +43,7 @@ FIGURES = {
     "perplexity": "perplexity ×",
     "seconds_per_edit": "s/edit",
     "time_ratio": "time ratio",
+    "processor_ratio": "CPU ratio",
     "memory_ratio": "memory ratio",
 }
 """Figures of a run by their titles."""
