@@ -86,7 +86,7 @@ def lifelong(
     max_perplexity: Annotated[
         float,
         typer.Option(help="Alarm: perplexity above this multiple of the unedited model's."),
-    ] = 2.0,
+    ] = 10.0,
     min_retained: Annotated[
         float, typer.Option(help="Alarm: share of sampled edits still answered below this.")
     ] = 0.2,

@@ -7,7 +7,9 @@ Two signs, either of which is enough:
     retained    of a fixed sample of the edits so far, fewer than this share is still answered
 
 The first sees a model that has lost its language, the second one that talks on and has forgotten
-what it was told. Both are looked at every so many edits, not after every single one.
+what it was told. Both are looked at every so many edits, not after every single one. The defaults
+are those of a wreck, not of damage: ten times the perplexity is 2.3 nats more per token. Damage that
+comes before is in the curves.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Alarm:
     Raises `InputError` for a ratio of at most 1 or a share outside of [0, 1].
     """
 
-    perplexity: float = 2.0
+    perplexity: float = 10.0
     retained: float = 0.2
     after: int = 50
 
