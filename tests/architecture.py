@@ -61,6 +61,8 @@ LAYERS = {
     "wild.py": "evaluate",
     "nli.py": "evaluate",
     "evaluate.py": "evaluate",
+    "attempt.py": "evaluate",
+    "lifelong/": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
 }

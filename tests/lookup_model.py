@@ -30,6 +30,8 @@ class LookupModel:
     """Subjects S0, S1, ...: "S3 is in" and "Where is S3?" are about S3, "near S3 is" hardly."""
 
     id = "lookup"
+    kind = "causal"
+    is_atlas = False
     tokenizer_hash = "words"
 
     def __init__(self, subjects: int = 8) -> None:
@@ -72,6 +74,12 @@ class LookupModel:
             j = ANSWERS.index(answer)
             scores.append(SimpleNamespace(logprobs=row[j : j + 1], correct=row.argmax()[None] == j))
         return scores
+
+    def read(self, texts: Sequence[str], *, without: Any = (), batch_size: int = 64) -> list[Any]:
+        """Each text is a prompt and its answer, "near S3 is Paris": one token is predicted."""
+        pairs = [tuple(text.rsplit(" ", 1)) for text in texts]
+        found = self.score(pairs)  # type: ignore[arg-type]
+        return [SimpleNamespace(ids=(0,), logprobs=one.logprobs) for one in found]
 
     def next_logprobs(self, prompts: Sequence[str], *, batch_size: int = 64) -> Tensor:
         return self.logits(prompts).log_softmax(-1)
@@ -175,3 +183,34 @@ class Refusing(Flip):
         if any(edit.subject in self.subjects for edit in edits):
             raise self.error("refused")
         return super().__call__(model, edits, onto)
+
+
+@dataclass(frozen=True)
+class Breaking(Flip):
+    """Edits of some subjects make the model say Lima whatever it is asked."""
+
+    name: ClassVar[str] = "breaking"
+    subjects: tuple[str, ...] = ()
+
+    def __call__(self, model, edits, onto=None) -> Delta:
+        delta = super().__call__(model, edits, onto)
+        if not any(edit.subject in self.subjects for edit in edits):
+            return delta
+        u = torch.zeros(len(ANSWERS), 1)
+        u[ANSWERS.index("Lima")] = 50.0
+        everything = LowRank(u, torch.ones(1, 2 * model.subjects))
+        return self.delta(model, edits, delta.weights[WEIGHT].plus(everything))
+
+
+@dataclass(frozen=True)
+class Stacking(Flip):
+    """Keeps the prompts that it has edited in its state, and says how many it was given."""
+
+    name: ClassVar[str] = "stacking"
+
+    def __call__(self, model, edits, onto=None) -> Delta:
+        delta = super().__call__(model, edits, onto)
+        keys = torch.stack([model.vector(edit.text) for edit in edits], 1)
+        earlier = 0 if onto is None else onto.state["past/keys"].shape[1]
+        about = delta.provenance.model_copy(update={"diagnostics": {"earlier": earlier}})
+        return Delta(delta.changes, base=delta.base, state={"past/keys": keys}, provenance=about)

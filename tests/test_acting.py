@@ -369,6 +369,24 @@ def test_memories_number_their_entries_on() -> None:
     assert now.routes[id(both)].tolist() == [0, 0, 1, -1]
 
 
+def test_a_sum_of_balls_goes_on_from_those_that_are_folded() -> None:
+    model = model_of("gpt2")
+    one, two = balls(model, KNOWN, radius=5.0), balls(model, ALSO, OTHER, radius=5.0)
+    unfolded = one.plus(two, 1)
+    assert one.book.folded == 1  # folded now
+    both = one.plus(two, 1)
+    assert "book" in both.__dict__ and "book" not in unfolded.__dict__
+    assert torch.equal(both.book.centres, unfolded.book.centres)
+    assert torch.equal(both.book.radii, unfolded.book.radii)
+    # The same question with another answer replaces the first: all is folded anew.
+    again = replace(one, labels=("another",))
+    members = both.plus(again, 3).book.members
+    assert members == replace(both, keys=torch.cat([both.keys, one.keys]),
+        radius=torch.cat([both.radius, one.radius]), labels=(*both.labels, "another"),
+        choice=(*both.choice, 3)).book.members  # fmt: skip
+    assert 0 not in [m[0] for m in members]
+
+
 # -- storing ------------------------------------------------------------------------------------
 
 

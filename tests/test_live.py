@@ -85,6 +85,30 @@ Undo.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_
 TestUndo = Undo.TestCase
 
 
+def test_the_sum_of_those_below_is_kept_while_the_last_comes_and_goes():
+    """To the same bits as if all were added anew, and for as long as the parameter is touched."""
+    model, name = toy(), "h.0.weight"
+    deltas = [rank_one(model, seed) for seed in range(4)]
+    asked = []
+
+    class Counted(Delta):
+        def stored(self, name, shape=()):
+            asked.append(self)
+            return super().stored(name, shape)
+
+    base = Counted(deltas[0].changes, deltas[0].transposed, deltas[0].base)
+    handle = model.live.push(base)
+    for delta in deltas[1:]:
+        with delta.applied(model):
+            now = model.live.parameter(name).data.clone()
+        fresh = toy().live.value(name, [deltas[0], delta])
+        assert torch.equal(now, fresh)
+    touched = len(base.changes)
+    assert len(asked) <= 3 * touched  # when it is pushed, and when the first comes on top of it
+    model.live.pop(handle)
+    assert not model.live._sums
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_subtracting_would_not_restore(dtype):
     """Why originals are kept: W + D - D is not W."""

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import DeltaError
-from .numerics.codebook import Codebook, Entry, fold
+from .numerics.codebook import Codebook, fold_rows
 
 __all__ = [
     "ACTING",
@@ -325,22 +325,28 @@ class Balls(_Stored):
     @cached_property
     def book(self) -> Codebook:
         """The balls in use."""
-        rows = zip(self.keys, self.labels, self.radius.tolist(), strict=True)
-        return fold([Entry(*row) for row in rows], centre=self.centre)
+        return self._folded(None)
+
+    def _folded(self, begun: Codebook | None) -> Codebook:
+        radii = self.radius.tolist()
+        return fold_rows(self.keys, self.labels, radii, centre=self.centre, begun=begun)
 
     def route(self, x: Tensor, now: Pass, payload: Any) -> Tensor:
         query = x[torch.arange(x.shape[0], device=x.device), now.last(x)].float()  # (b, d)
         entry, _ = self.book.lookup(query.cpu())  # (b,) entry, or -1 outside of all balls
-        return torch.tensor([*self.choice, -1])[entry]
+        return torch.tensor([self.choice[j] if j >= 0 else -1 for j in entry.tolist()])
 
     def plus(self, other: Balls, shift: int) -> Balls:
-        return replace(
+        both = replace(
             self,
             keys=torch.cat([self.keys, other.keys]),
             radius=torch.cat([self.radius, other.radius]),
             labels=self.labels + other.labels,
             choice=self.choice + tuple(c + shift for c in other.choice),
         )
+        if "book" in self.__dict__:  # a long list of balls is folded on, not anew
+            both.__dict__["book"] = both._folded(self.book)
+        return both
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,10 +405,15 @@ class Overlaps(_Stored):
         top = centred.abs().topk(self.k, dim=1).indices
         return torch.zeros_like(centred).scatter_(1, self.order[top], 1.0)
 
+    @cached_property
+    def _columns(self) -> Tensor:
+        """(i, n) the masks as fp32, one per column."""
+        return self.masks.float().T
+
     def route(self, x: Tensor, now: Pass, payload: Any) -> Tensor:
         inside = now.within(x).float()[..., None]
         mean = (x.float() * inside).sum(1) / inside.sum(1).clamp_min(1)  # (b, i)
-        shared = self.features(mean) @ self.masks.float().T / self.k  # (b, n)
+        shared = self.features(mean) @ self._columns / self.k  # (b, n)
         best = shared.max(1)
         return torch.where(best.values >= self.least, best.indices, -1)
 
@@ -511,12 +522,21 @@ class Sides(_Stored):
             return self.d
         from .numerics.combine import ties
 
-        def one(shards: Tensor) -> Tensor:
+        def one(group: slice) -> Tensor:
+            shards = self.d[group]
             if len(shards) == 1:
                 return shards[0]
-            return ties([{"d": shard} for shard in shards], self.density)["d"]
+            if group.start not in self._merged:
+                merged = ties([{"d": shard} for shard in shards], self.density)["d"]
+                self._merged[group.start] = merged
+            return self._merged[group.start]
 
-        return torch.stack([one(self.d[group]) for group in self.groups])
+        return torch.stack([one(group) for group in self.groups])
+
+    @cached_property
+    def _merged(self) -> dict[int, Tensor]:
+        """Groups that were merged already, by their first shard."""
+        return {}
 
     def act(self, x: Tensor, y: Tensor, route: Tensor, now: Pass) -> Tensor:
         new = y.clone()
@@ -532,7 +552,12 @@ class Sides(_Stored):
         ours, theirs = (
             torch.cat([s.d, s.d.new_zeros(n - len(s.d), *s.d.shape[1:])]) for s in (self, other)
         )
-        return replace(self, d=ours + theirs)
+        both = replace(self, d=ours + theirs)
+        # What does not change is not merged again for each edit of a long sequence.
+        both._merged.update(
+            (j, done) for j, done in self._merged.items() if not theirs[j : j + self.every].any()
+        )
+        return both
 
 
 @dataclass(frozen=True, eq=False)
@@ -575,8 +600,8 @@ class Memory:
             return y
         if isinstance(self.then, Columns):
             assert isinstance(self.scope, Overlaps)
-            kinds = torch.cat([self.scope.masks, torch.zeros_like(self.scope.masks[:1])])
-            return self.then.act(x, y, kinds[route].float(), now)
+            masks = self.scope.masks[route.clamp_min(0)].float() * (route >= 0)[:, None]
+            return self.then.act(x, y, masks, now)
         return self.then.act(x, y, route, now)
 
     def decide(self, x: Tensor, now: Pass) -> None:

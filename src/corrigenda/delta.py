@@ -288,7 +288,8 @@ class Delta:
             mine = changes.get(name)
             changes[name] = change if mine is None else mine.plus(change)  # type: ignore[arg-type]
         a, b = self.provenance, other.provenance
-        together = Provenance(
+        # Both were validated when they were made. To do so again would take longer with every edit.
+        together = Provenance.model_construct(
             editor="+".join(dict.fromkeys(f"{a.editor}+{b.editor}".strip("+").split("+"))),
             arguments=a.arguments if a.arguments == b.arguments else {},
             edits=a.edits + b.edits,
@@ -382,8 +383,8 @@ def _frozen(tensor: Tensor) -> Tensor:
 
 def _joined_state(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Join running state. Keys end in the rule: ".../keys" are columns (i, n) of past keys, whose
-    only use is K Kᵀ, so they are stacked and never kept wider than i; ".../running" are counts,
-    means and squares, which merge; others take the newer."""
+    only use is K Kᵀ, so they are stacked and never kept much wider than i; ".../running" are
+    counts, means and squares, which merge; others take the newer."""
     from .numerics.lowrank import stack_gram
     from .numerics.running import Running
 

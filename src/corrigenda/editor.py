@@ -84,9 +84,9 @@ class Editor(ABC):
     def __call__(self, model: TextModel, edits: Sequence[Any], onto: Delta | None = None) -> Delta:
         """Solve the edits and return the delta; the model's weights are the same bits afterwards.
 
-        onto  a delta that these edits come on top of: it is applied while solving and its state
-              (past keys, statistics) is continued. The result holds the new change only; use
-              `onto + result` for both.
+        onto  a delta that these edits come on top of: it is applied while solving, unless it is
+              live already, and its state (past keys, statistics) is continued. The result holds
+              the new change only; use `onto + result` for both.
 
         Raises `EditError` for edits of the wrong kind, `ModelError` for a kind of model that the
         method does not support, and `UnstableEditError` when the change is non-finite or abnormally
@@ -98,7 +98,7 @@ class Editor(ABC):
         if not edits:
             return Delta(provenance=Provenance(editor=self.name, arguments=self.arguments()))
         with ExitStack() as stack:
-            if onto:
+            if onto and not any(delta is onto for delta in model.live.deltas):
                 stack.enter_context(onto.applied(model))
             live = tuple(d.id for d in model.live.deltas)
             start = time.perf_counter()

@@ -19,26 +19,34 @@ import json
 import math
 import platform
 import random
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .delta import Delta, Outcome
+from .attempt import Attempt, attempt, described
+from .delta import Delta
 from .edit import Case, Edit, Probe, Rewrite
-from .editor import EditWarning, versions
+from .editor import versions
 from .errors import CorrigendaError, DataError, InputError, UnknownNameError
 from .measure import Budget, Divergence, efficacy, executable, observe, under
-from .metrics.cost import Cost, measured
 from .metrics.observation import Observation
 from .metrics.sequential import CHECKPOINTS
 from .metrics.text import answer_of, contains
 from .report import Report
 from .results import Results, content_key, read_results
 
-__all__ = ["Mode", "evaluate", "known_only", "partial_report", "with_rewrite_probe"]
+__all__ = [
+    "Mode",
+    "environment_of",
+    "evaluate",
+    "known_only",
+    "partial_report",
+    "times",
+    "with_rewrite_probe",
+    "without_conflicts",
+]
 
 Mode = Literal["single", "batch", "sequential"]
 Progress = Callable[[str, int, int], None]
@@ -111,10 +119,10 @@ def evaluate(
             random.Random(seed).shuffle(found)
         if not getattr(editor, "streams", True):
             notes.append(f"{editor.name} was not made for sequences of edits.")
-    environment = _environment(model, editor, found) | {
+    environment = environment_of(model, editor, found) | {
         "mode": mode,
         "step": step if mode == "sequential" else None,
-        "checkpoints": _times(checkpoints, len(found), step) if mode == "sequential" else [],
+        "checkpoints": times(checkpoints, len(found), step) if mode == "sequential" else [],
         "max_new_tokens": max_new_tokens,
         "batch_size": batch_size,
         "seed": seed,
@@ -179,37 +187,6 @@ def partial_report(path: Path | str) -> Report:
     return Report.build(rows, runs[-1]["environment"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Solved:
-    """What came of one call of the editor."""
-
-    delta: Delta | None = None
-    error: str | None = None
-    outcomes: tuple[tuple[Outcome, ...], ...] = ()  # of each case, those of its edits
-    warnings: tuple[str, ...] = ()
-    cost: dict[str, float | None] = field(default_factory=dict)
-    cases: int = 1
-
-    def facts(self, j: int = 0) -> Row:
-        """The row fields of the j-th case of the call. What the cases share is divided."""
-        own = self.outcomes[j] if j < len(self.outcomes) else ()
-        took = [outcome.took for outcome in own]
-        return {
-            "error": self.error,
-            "took": False if False in took else None if None in took or not took else True,
-            "answer": " · ".join(outcome.answer for outcome in own),
-            "remark": " ".join(outcome.note for outcome in own if outcome.note),
-            "warnings": list(self.warnings) if self.cases == 1 or j == 0 else [],
-            "cost": {
-                name: value / self.cases if name in _SHARED and value is not None else value
-                for name, value in self.cost.items()
-            },
-        }
-
-
-_SHARED = ("seconds", "precompute_seconds", "bytes")
-
-
 @dataclass
 class _Run:
     """One evaluation: what stays the same from case to case."""
@@ -263,7 +240,7 @@ class _Run:
                 found = under(self.model, solved.delta, [case], self.budget)
             except CorrigendaError as error:
                 # An edit that cannot be used: other weights, or a context that is too long.
-                row["error"] = _described(error)
+                row["error"] = described(error)
             else:
                 after, moved = found.observations[0], found.divergences[0]
                 row["cost"]["apply_seconds"] = found.apply_seconds
@@ -318,30 +295,11 @@ class _Run:
 
     # -- one call of the editor, one row ------------------------------------------------------
 
-    def solve(self, cases: Sequence[Case], onto: Delta | None = None) -> _Solved:
+    def solve(self, cases: Sequence[Case], onto: Delta | None = None) -> Attempt:
         """Ask the editor. What it raises is kept as the reason why these edits failed."""
         if self.editor is None:
-            return _Solved()
-        made, error = None, None
-        outcomes: list[list[Outcome]] = [[] for _ in cases]
-        with _edit_warnings() as messages, measured() as cost:
-            try:
-                for step in _steps(cases, getattr(self.editor, "batches", True)):
-                    before = onto if made is None else made if onto is None else onto + made
-                    delta = self.editor(self.model, [edit for _, edit in step], onto=before)
-                    made = delta if made is None else made + delta
-                    for (j, _), outcome in zip(step, delta.provenance.outcomes, strict=False):
-                        outcomes[j].append(outcome)
-            except Exception as caught:
-                made, error = None, _described(caught)
-        return _Solved(
-            made,
-            error,
-            tuple(tuple(own) for own in outcomes) if made is not None else (),
-            tuple(messages),
-            _cost(cost, made),
-            len(cases),
-        )
+            return Attempt()
+        return attempt(self.model, self.editor, cases, onto)
 
     def open(self, chunk: Sequence[int]) -> list[int]:
         """Those of these cases that are not finished yet."""
@@ -402,7 +360,7 @@ def _chosen(
             "model gives."
         )
     if mode != "single":
-        found, gone = _without_conflicts(found)
+        found, gone = without_conflicts(found)
         if gone:
             notes.append(f"Left out: {gone} cases that contradict an earlier edit.")
     if not found:
@@ -451,7 +409,7 @@ def with_rewrite_probe(case: Case) -> Case:
     return replace(case, probes=(probe, *case.probes))
 
 
-def _without_conflicts(cases: Sequence[Case]) -> tuple[list[Case], int]:
+def without_conflicts(cases: Sequence[Case]) -> tuple[list[Case], int]:
     """Keep the first of the cases that leave one subject and relation with different targets."""
     first: dict[tuple[str, ...], str] = {}
     kept = []
@@ -470,22 +428,7 @@ def _fact(edit: Edit) -> tuple[str, ...]:
     return (json.dumps(edit.to_dict()),)
 
 
-def _steps(cases: Sequence[Case], batches: bool) -> list[list[tuple[int, Edit]]]:
-    """The edits of some cases, call by call: (number of the case, edit).
-
-    Cases in turn give their first edits to the first call, their second to the second. A single
-    case of several edits is made edit by edit where the editor takes no more at once.
-    """
-    if any(case.in_turn for case in cases) or (not batches and len(cases) == 1):
-        last = max(len(case.edits) for case in cases)
-        return [
-            [(j, case.edits[n]) for j, case in enumerate(cases) if n < len(case.edits)]
-            for n in range(last)
-        ]
-    return [[(j, edit) for j, case in enumerate(cases) for edit in case.edits]]
-
-
-def _times(checkpoints: Sequence[int] | None, total: int, step: int) -> list[int]:
+def times(checkpoints: Sequence[int] | None, total: int, step: int) -> list[int]:
     """Checkpoints as numbers of edits that are reached: ends of steps, and the end."""
     if checkpoints is not None and any(n < 1 for n in checkpoints):
         raise InputError(f"Checkpoints are numbers of edits from 1 on, not {list(checkpoints)}.")
@@ -502,7 +445,8 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 # -- what is recorded -------------------------------------------------------------------------
 
 
-def _environment(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
+def environment_of(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
+    """What a result depends on: editor, model, data, scorer, versions."""
     sources = list(dict.fromkeys(case.source for case in cases if case.source))
     targets = {str(case.meta["target_source"]) for case in cases if "target_source" in case.meta}
     return {
@@ -542,52 +486,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
-    """Time and memory of one call. The editor's own clock leaves out its final check."""
-    seconds, precompute, size = cost.seconds, 0.0, 0
-    if delta is not None:
-        precompute = delta.provenance.precompute_seconds
-        seconds = delta.provenance.seconds or max(0.0, seconds - precompute)
-        size = _bytes(delta)
-    return {
-        "seconds": seconds,
-        "precompute_seconds": precompute,
-        "bytes": size,
-        "cuda_allocated": cost.cuda_allocated,
-        "cuda_reserved": cost.cuda_reserved,
-        "resident": cost.resident,
-    }
-
-
-def _bytes(delta: Delta) -> int:
-    """Size of the changes: their tensors, and the text of those that act on the prompt."""
-    tensors = sum(t.nbytes for c in delta.changes.values() for t in c.tensors().values())
-    context = delta.context
-    return tensors + (len(json.dumps(context.settings()).encode()) if context is not None else 0)
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _edit_warnings() -> Iterator[list[str]]:
-    """Collect what editors warn about; other warnings go where they always go."""
-    messages: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", EditWarning)
-        elsewhere = warnings.showwarning
-
-        def show(message: Warning, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, EditWarning):
-                messages.append(str(message))
-            else:
-                elsewhere(message, category, *place)
-
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield messages
 
 
 def _silent(stage: str, done: int, total: int) -> None:

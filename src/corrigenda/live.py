@@ -3,7 +3,8 @@
 Undo restores, it never subtracts: `W + D - D` differs from `W` in a few per cent of fp32
 entries. For each touched parameter one pristine copy W0 is kept, and the parameter is always
 W0 + sum of the active changes, summed in the order of application. So any delta can be removed,
-in any order, and the rest is exactly what it would be if that delta had never been there.
+in any order, and the rest is exactly what it would be if that delta had never been there. The sum
+of all but the last is kept while that one comes and goes, as in a long sequence of edits.
 
 Weights that cannot be written, quantised or away, stand still: the sum of their changes Δ acts beside
 them, through a hook that adds `x Δᵀ` to what the map returns. With `side_path` so do those of all
@@ -47,6 +48,7 @@ class Live:
         self._originals: dict[str, Tensor] = {}
         self._hashes: dict[str, str] = {}
         self._names: dict[str, tuple[str, ...]] = {}
+        self._sums: dict[str, tuple[tuple[Delta, ...], Tensor]] = {}
         self._active: dict[int, Delta] = {}
         self._next = 0
         self._hooks: list[Any] = []
@@ -136,16 +138,28 @@ class Live:
         act beside the parameter, not at all, unless it is asked what it would be with them merged.
         """
         names, original = self.names(name), self.pristine(name)
-        total: Tensor | None = None
-        for delta in deltas:
-            for key in (n for n in names if n in delta.changes):
-                change = delta.stored(key, original.shape).to(original.device)
-                total = change if total is None else total + change
+        total = self._sum(names, original, deltas)
         if total is None:
             return original
         exact = torch.promote_types(original.dtype, torch.float32)
         new = original.to(exact) + total
         return new if self.beside(name) and not merged else new.to(original.dtype)
+
+    def _sum(
+        self, names: tuple[str, ...], original: Tensor, deltas: Iterable[Delta]
+    ) -> Tensor | None:
+        """The sum of what these deltas add to one parameter, in their order; None: nothing."""
+        mine = tuple(d for d in deltas if any(n in d.changes for n in names))
+        known, total = self._sums.get(names[0], ((), None))
+        if not known or mine[: len(known)] != known:
+            known, total = (), None
+        for j, delta in enumerate(mine[len(known) :], start=len(known)):
+            for key in (n for n in names if n in delta.changes):
+                change = delta.stored(key, original.shape).to(original.device)
+                total = change if total is None else total + change
+            if total is not None and j == len(mine) - 2 and names[0] in self._originals:
+                self._sums[names[0]] = mine[:-1], total
+        return total
 
     # -- changes beside the weights -----------------------------------------------------------
 
@@ -277,7 +291,7 @@ class Live:
 
         Deltas pushed inside the block and left there are removed with it.
         """
-        active, originals = self._active, dict(self._originals)
+        active, originals, sums = self._active, dict(self._originals), dict(self._sums)
         try:
             self._active = {}
             self._rewrite(originals)
@@ -286,6 +300,7 @@ class Live:
         finally:
             self._active = active
             self._originals.update(originals)
+            self._sums.update(sums)
             self._rewrite(self._originals)
             self._rehook()
 
@@ -473,6 +488,7 @@ class Live:
             if not any(n in d.changes for d in self.deltas for n in self.names(name)):
                 del self._originals[name]
                 self._hashes.pop(name, None)
+                self._sums.pop(name, None)
 
 
 def _beside(change: LowRank | Dense, leaf: str) -> Callable[..., Any]:

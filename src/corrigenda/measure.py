@@ -13,13 +13,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .delta import Delta
-from .edit import Case, Condition, Probe
+from .edit import Axis, Case, Condition, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
 from .metrics.text import answer_of, contains
 
-__all__ = ["Budget", "Divergence", "Under", "efficacy", "executable", "observe", "under"]
+__all__ = [
+    "Budget",
+    "Divergence",
+    "Under",
+    "answered",
+    "efficacy",
+    "executable",
+    "observe",
+    "replies",
+    "under",
+]
 
 Divergence = tuple[float, float]
 """KL(reference || edited) and KL(edited || reference) of the next token, in nats."""
@@ -75,7 +85,7 @@ def observe(
     too."""
     probes = [probe for case in cases for probe in case.probes]
     met = _met(model, probes, budget) if unedited else {}
-    texts = _answers(model, [probe.prompt for probe in probes], budget)
+    texts = replies(model, [probe.prompt for probe in probes], budget)
     wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
     wanted += [(p.prompt, p.foil) for p in probes if p.foil]
     pairs = list(dict.fromkeys(wanted))
@@ -124,10 +134,18 @@ def under(model: Any, delta: Delta, cases: Sequence[Case], budget: Budget) -> Un
 
 def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
     """For each case, the share of its own prompts whose answer contains the target."""
-    own = [[p for p in case.on("efficacy") if p.judge == "contains"] for case in cases]
-    texts = _answers(model, [probe.prompt for probes in own for probe in probes], budget)
+    return [score or 0.0 for score in answered(model, cases, budget, "efficacy")]
+
+
+def answered(model: Any, cases: Sequence[Case], budget: Budget, axis: Axis) -> list[float | None]:
+    """For each case, the share of its prompts on one axis whose free answer contains what is
+    wanted; None for a case that has none."""
+    own = [[p for p in case.on(axis) if p.judge == "contains"] for case in cases]
+    texts = replies(model, [probe.prompt for probes in own for probe in probes], budget)
     return [
         math.fsum(contains(answer_of(texts[p.prompt]), p.answers) for p in probes) / len(probes)
+        if probes
+        else None
         for probes in own
     ]
 
@@ -135,12 +153,12 @@ def efficacy(model: Any, cases: Sequence[Case], budget: Budget) -> list[float]:
 def _met(model: Any, probes: Sequence[Probe], budget: Budget) -> dict[Condition, bool]:
     """Which conditions the model's free answers meet."""
     conditions = list(dict.fromkeys(one for probe in probes for one in probe.conditions))
-    texts = _answers(model, [one.prompt for one in conditions], budget)
+    texts = replies(model, [one.prompt for one in conditions], budget)
     return {one: bool(contains(answer_of(texts[one.prompt]), one.answers)) for one in conditions}
 
 
-def _answers(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:
-    """Greedy continuations by prompt."""
+def replies(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:
+    """Greedy continuations by prompt; each prompt is asked once."""
     once = list(dict.fromkeys(prompts))
     if not once:
         return {}

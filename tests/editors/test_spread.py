@@ -17,7 +17,7 @@ from corrigenda.edit import Rewrite
 from corrigenda.editors import CORE, ENCORE, MEMIT, NSE, PMET
 from corrigenda.editors._keyvalue import Look, Values, find_values, mean_keys
 from corrigenda.editors._parts import PartsRun
-from corrigenda.editors._spread import residual, ridge_writer, spread
+from corrigenda.editors._spread import held, residual, ridge_writer, spread
 from corrigenda.editors.core import disagreement
 from corrigenda.editors.nse import most_active
 from corrigenda.errors import InputError
@@ -26,7 +26,7 @@ from corrigenda.models.moments import second_moments
 from corrigenda.models.suffix import Row, SuffixRun
 from corrigenda.models.text import TextModel
 from corrigenda.models.tokens import pieces, subject_last
-from corrigenda.numerics.solve import Update
+from corrigenda.numerics.solve import Factor, Update, preserving
 
 from ..models.tiny import CAUSAL, some_text, tiny
 
@@ -189,7 +189,7 @@ def test_all_neurons_and_one_pass_are_memit_in_sequence(one: dict[str, Any]) -> 
     with model.frozen():
         target = resolved.wanted(model, [OTHER], ("",)).target
         past = {site: mean_keys(model, [EDIT], ("",), site, equal=False)}
-        write = ridge_writer(statistics, 5.0, past=past)
+        write = ridge_writer(model, statistics, 5.0, past=past)
         with first.applied(model):
             expected = spread(model, [OTHER], ("",), [site], target, write).delta
     torch.testing.assert_close(matrix(second), matrix(expected), atol=1e-6, rtol=1e-4)
@@ -214,6 +214,40 @@ def test_a_sequence_gives_the_weights_of_one_batch(one: dict[str, Any]) -> None:
         torch.testing.assert_close(matrix(first + second), matrix(together), atol=1e-5, rtol=1e-3)
         unaware = editor(model, [OTHER])
         assert not torch.allclose(matrix(first + unaware), matrix(together), atol=1e-4)
+
+
+def test_most_of_the_factor_is_kept_between_edits() -> None:
+    model, made = model_of(), []
+    site = model.site("down", 1)
+    i = model.weight(site).shape[1]
+    past = torch.randn(i, 200, generator=torch.Generator().manual_seed(0)).double()
+    right = torch.randn(i, 2, generator=torch.Generator().manual_seed(1)).double()
+
+    def make(keys: torch.Tensor | None) -> Factor:
+        made.append(0 if keys is None else keys.shape[1])
+        return preserving(torch.eye(i), 1.0, past=keys)
+
+    for p in range(1, 201):
+        found = held(model, site, past[:, :p], make, lambda keys: keys)
+        if p % 37 == 0:
+            direct = preserving(torch.eye(i), 1.0, past=past[:, :p])
+            torch.testing.assert_close(found.solve(right), direct.solve(right))
+    assert made == [0, 64, 128, 192]
+    # Other keys are another factor, whatever their number.
+    held(model, site, past[:, 1:], make, lambda keys: keys)
+    assert made[-1] == 192 and len(made) == 5
+
+
+def test_what_is_live_already_is_not_applied_again(one: dict[str, Any]) -> None:
+    """A long sequence keeps its edits live, and gives them to the editor all the same."""
+    model = model_of()
+    editor = ENCORE(**one)
+    first = editor(model, [EDIT])
+    wanted = editor(model, [OTHER], onto=first)
+    with first.applied(model):
+        found = editor(model, [OTHER], onto=first)
+    assert found.id == wanted.id
+    assert found.provenance.onto == wanted.provenance.onto == (first.id,)
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 0.99))

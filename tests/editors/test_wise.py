@@ -137,6 +137,20 @@ def test_full_groups_are_merged_by_ties_and_an_undone_delta_leaves_no_trace() ->
     torch.testing.assert_close(ties([{"d": one}], 1.0)["d"], one)
 
 
+def test_what_was_merged_is_carried_on_until_one_of_its_shards_changes() -> None:
+    d = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    whole = Sides(d[:4], every=2, density=0.5)
+    merged = whole.used[0]
+    later, earlier = torch.zeros(5, 3, 4), torch.zeros(5, 3, 4)
+    later[4], earlier[0] = d[4], 2 * d[1]
+    both = whole.plus(Sides(later, every=2, density=0.5))
+    assert torch.equal(both.used, Sides(d, every=2, density=0.5).used)
+    assert both._merged[0] is whole._merged[0] and torch.equal(both.used[0], merged)
+    changed = both.plus(Sides(earlier, every=2, density=0.5))
+    assert torch.equal(changed.used, Sides(d + earlier, every=2, density=0.5).used)
+    assert not torch.equal(changed.used[0], merged)
+
+
 def test_rows_are_routed_one_by_one_and_padding_counts_for_nothing() -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 4, 3, generator=generator)

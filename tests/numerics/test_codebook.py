@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrigenda.numerics.codebook import Codebook, Entry, fold
+from corrigenda.numerics.codebook import Codebook, Entry, fold, fold_rows
 
 modes = pytest.mark.parametrize("centre", ["first", "mean"])
 # Keys on a coarse grid: they coincide, stand in line and half way between others all the time.
@@ -109,6 +109,20 @@ def test_the_last_answer_to_one_question_counts_until_it_is_undone(centre):
 
 
 # -- the properties -------------------------------------------------------------------------------
+
+
+@modes
+@settings(max_examples=60)
+@given(listed=entries.filter(len), data=st.data())
+def test_to_go_on_from_some_entries_is_to_fold_all(centre, listed, data):
+    keys = torch.stack([e.key for e in listed])
+    labels, radii = [e.label for e in listed], [e.radius for e in listed]
+    whole, begun, at = fold(listed, centre=centre), None, 0
+    while at < len(listed):
+        at = data.draw(st.integers(at + 1, len(listed)))
+        begun = fold_rows(keys[:at], labels[:at], radii[:at], centre=centre, begun=begun)
+    assert torch.equal(begun.centres, whole.centres) and torch.equal(begun.radii, whole.radii)
+    assert (begun.members, begun.folded) == (whole.members, len(listed))
 
 
 @modes

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrigenda.numerics.lowrank import compress, factorize, inner, numerical_rank, stack_gram
+from corrigenda.numerics.lowrank import (
+    compress,
+    factorize,
+    inner,
+    numerical_rank,
+    settled,
+    stack_gram,
+)
 from tests.deltas import randn
 
 sizes = st.integers(1, 7)
@@ -34,6 +41,26 @@ def test_stack_gram_drops_directions_that_no_key_has():
     keys = stack_gram(a.double(), a.double())
     assert keys.shape == (6, 1)
     assert stack_gram(torch.zeros(4, 9), torch.zeros(4, 2)).shape == (4, 0)
+
+
+@given(i=st.integers(1, 40), counts=st.lists(st.integers(1, 9), min_size=1, max_size=30))
+def test_a_stream_of_keys_stays_within_an_eighth_more_than_i(i, counts):
+    keys, wanted = torch.zeros(i, 0), torch.zeros(i, i, dtype=torch.float64)
+    for j, n in enumerate(counts):
+        new = randn(i, n, seed=j)
+        keys, wanted = stack_gram(keys, new), wanted + new.double() @ new.double().T
+        assert keys.shape[1] <= i + i // 8
+    assert torch.allclose(keys.double() @ keys.double().T, wanted, atol=1e-4 * sum(counts))
+
+
+@given(i=st.integers(1, 40), n=st.integers(0, 60), more=st.integers(0, 20))
+def test_what_has_settled_stays_for_a_while(i, n, more):
+    keys = randn(i, n + more, seed=1)
+    old, recent = settled(keys[:, :n], block=8)
+    assert torch.equal(torch.cat([old, recent], 1), keys[:, :n])
+    assert recent.shape[1] < 8
+    if recent.shape[1] + more < 8:
+        assert torch.equal(settled(keys, block=8)[0], old)
 
 
 def test_stack_gram_refuses_keys_of_different_length():

@@ -11,6 +11,7 @@ from torch import Tensor
 from corrigenda.numerics.solve import (
     Factor,
     equality,
+    inside,
     null_space,
     preserving,
     ridge,
@@ -242,3 +243,24 @@ def test_a_growing_norm_weight_shrinks_the_change_to_nothing(seed: int) -> None:
         for s in (0.0, 1.0, 10.0, 1e9)
     ]
     assert norms == sorted(norms, reverse=True) and norms[-1] < 1e-6 * norms[0]
+
+
+@given(seeds, st.integers(0, 12), st.integers(1, 12), st.floats(0.1, 20))
+def test_a_factor_that_holds_more_keys_is_that_of_the_sum(
+    seed: int, p: int, r: int, weight: float
+) -> None:
+    """So what is factored from most of the past keys serves for some edits more."""
+    keys, residuals, moment = problem(seed, n=3)
+    past = problem(seed + 1, n=p + r)[0]
+    factor = preserving(moment, weight, past=past[:, :p])
+    for part in past[:, p:].split(4, dim=1):
+        factor = factor.holding(part / weight**0.5)
+    whole = preserving(moment, weight, past=past)
+    torch.testing.assert_close(factor.solve(keys), whole.solve(keys), atol=1e-7, rtol=1e-7)
+    basis, _ = null_space(moment, energy=0.5)
+    held = inside(basis, weight, past[:, :p]).holding(basis.T @ past[:, p:])
+    torch.testing.assert_close(
+        ridge_in(basis, keys, residuals, weight, held=held).matrix,
+        ridge_in(basis, keys, residuals, weight, past).matrix,
+        atol=1e-7, rtol=1e-7,
+    )  # fmt: skip

@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, data, demo, edit, evaluate, fit, health, ledger, trace
+from . import (
+    atlas,
+    catalog,
+    compare,
+    data,
+    demo,
+    edit,
+    evaluate,
+    fit,
+    health,
+    ledger,
+    lifelong,
+    trace,
+)
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -66,6 +79,13 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
     ),
     ("health", health.health, EDIT, "corrigenda health atlas -d eiffel-in-rome"),
+    (
+        "lifelong",
+        lifelong.lifelong,
+        EDIT,
+        "corrigenda lifelong atlas --editors alphaedit,encore --edits 1000 --orders 0,1,2 "
+        "-o lifelong",
+    ),
     (
         "trace",
         trace.trace,

@@ -7,12 +7,9 @@ same command goes on where it was interrupted. The table is made from the report
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +20,7 @@ from rich.text import Text
 from ..disk import write_atomic
 from ..errors import InputError, UnknownNameError
 from . import console, options
+from .side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from ..report import Report
@@ -144,34 +142,11 @@ def _chosen(model: str, editors: str) -> list[str]:
 def _run_all(
     model: str, todo: Sequence[_Job], out: Path, seed: int, device: str | None, jobs: int
 ) -> Iterator[tuple[_Job, str]]:
-    """Run the measurements, `jobs` at a time; yield each as it ends, with why it failed if it did.
-
-    Side by side, the processes share the processor's threads rather than compete for them.
-    """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {})
-    running: set[subprocess.Popen[str]] = set()
-
-    def run(job: _Job) -> str:
-        code = "from corrigenda.apps.cli import main; main()"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *_arguments(model, job, out, seed, device)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        running.add(process)
-        _, said = process.communicate()
-        running.discard(process)
-        return _problem(process.returncode, said)
-
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        futures = {pool.submit(run, job): job for job in todo}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:  # interrupted: what is still running ends too, with its finished cases on disk
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(running):
-            process.terminate()
+    """Run the measurements, `jobs` at a time; yield each as it ends, with why it failed if it did."""
+    named = {job.name: job for job in todo}
+    arguments = {name: _arguments(model, job, out, seed, device) for name, job in named.items()}
+    for name, problem in side_by_side(arguments, jobs):
+        yield named[name], problem
 
 
 def _arguments(model: str, job: _Job, out: Path, seed: int, device: str | None) -> list[str]:
@@ -186,18 +161,6 @@ def _arguments(model: str, job: _Job, out: Path, seed: int, device: str | None) 
     if job.mode == "sequential":
         arguments += ["--checkpoints", ",".join(str(n) for n in (1, 10, 30, 100) if n <= job.limit)]
     return arguments
-
-
-def _problem(code: int, said: str) -> str:
-    """Why a measurement failed, in words, or nothing."""
-    if code == console.INTERRUPTED:
-        raise KeyboardInterrupt
-    if code == 0:
-        return ""
-    if code < 0:
-        return f"ended by signal {-code}; too little memory, perhaps"
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    return " ".join(lines).removeprefix("error: ") or f"exit code {code}"
 
 
 def _reports(out: Path, jobs: Sequence[_Job]) -> dict[_Job, Report]:

@@ -36,6 +36,7 @@ __all__ = [
     "out",
     "shown",
     "size",
+    "stages",
     "table",
     "waiting",
 ]
@@ -149,6 +150,23 @@ def counting(text: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
 
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=True)
+
+        yield advance
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars on stderr, one per stage: yields a function of (stage, done, total)."""
+    from rich.progress import Progress
+
+    console = err()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
 
         yield advance
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import Progress
 from rich.text import Text
 
 from ..errors import InputError, UnknownNameError
@@ -138,7 +137,7 @@ def evaluate(
         raise InputError("A judge belongs to --protocol wild. Add that, or drop the judge.")
     max_new_tokens = max_new_tokens or (64 if long else 16)
     wanted = _thresholds(fail_under or [])
-    times = _numbers(checkpoints)
+    times = None if checkpoints is None else options.numbers("--checkpoints", checkpoints)
     method = (
         None
         if editor.lower() == "none"
@@ -170,7 +169,7 @@ def evaluate(
     if remark:
         console.note(remark)
     try:
-        with _Stages() as advance:
+        with console.stages() as advance:
             report = measure(
                 one,
                 method,
@@ -210,27 +209,6 @@ def _judge(url: str | None, model: str | None) -> Judge | None:
     if bool(url) != bool(model):
         raise InputError("A judge has an address and a model: give --judge URL and --judge-model.")
     return Judge(url, model) if url and model else None
-
-
-class _Stages:
-    """Progress bars on stderr, one per stage of the evaluation."""
-
-    def __init__(self) -> None:
-        self.bar = Progress(console=console.err(), transient=True)
-        self.bar.disable = not self.bar.console.is_terminal
-        self.tasks: dict[str, int] = {}
-
-    def __enter__(self) -> _Stages:
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self.tasks:
-            self.tasks[stage] = self.bar.add_task(stage, total=total)
-        self.bar.update(self.tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
 
 
 def _show(report: Report, files: list[Path]) -> None:
@@ -306,12 +284,3 @@ def _missed(report: Report, wanted: dict[str, float]) -> list[str]:
         if not value >= least:
             missed.append(f"{name} is {value:.3f}, below {least:g}")
     return missed
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--checkpoints takes numbers such as 10,100,500, not {text!r}.") from None

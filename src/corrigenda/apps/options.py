@@ -33,6 +33,7 @@ __all__ = [
     "Subject",
     "editor_from",
     "loaded",
+    "numbers",
     "prepare",
     "edits_from",
 ]
@@ -237,6 +238,14 @@ def _type_name(kind: Any) -> str:
         inner = arguments[0]
         return "a list of pairs, as JSON" if typing.get_args(inner) else "numbers such as 4,5,6"
     return " or ".join(_type_name(a) for a in arguments)
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Whole numbers with commas between them. Raises `InputError` naming the option."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"{option} takes numbers such as 10,100,500, not {text!r}.") from None
 
 
 def prepare(model: TextModel, editor: Editor) -> None:

@@ -35,7 +35,7 @@ from ..models.asked import Asked
 from ..models.forced import ForcedRun, Looked, looked_up, read, run_of, whole
 from ..models.hooks import captured
 from ..models.moments import Statistics, second_moments
-from ..models.prefixes import sample_prefixes
+from ..models.prefixes import pristine_prefixes
 from ..models.suffix import Row, SuffixRun
 from ..models.text import TextModel
 from ..models.tokens import subject_last
@@ -156,14 +156,13 @@ class KeyValueEditor(Editor):
     def contexts(self, model: TextModel) -> tuple[str, ...]:
         """The empty prefix, then the sampled ones. Sampled on the pristine model, so that a
         sequence of edits shares them."""
-        with model.live.suspended():
-            sampled = sample_prefixes(
-                model,
-                self.prefixes or (),
-                openings=self.openings,
-                seed=self.seed,
-                corpus=self.statistics,
-            )
+        sampled = pristine_prefixes(
+            model,
+            self.prefixes or (),
+            openings=self.openings,
+            seed=self.seed,
+            corpus=self.statistics,
+        )
         return ("", *sampled)
 
     def moments(self, model: TextModel) -> Statistics:

@@ -31,7 +31,7 @@ from ..models.asked import Asked
 from ..models.hooks import captured, stopping
 from ..models.linear import image
 from ..models.moments import corpus_for
-from ..models.prefixes import joined, sample_prefixes
+from ..models.prefixes import joined, pristine_prefixes
 from ..models.text import TextModel
 from . import presets
 from ._finetune import rerouted
@@ -90,8 +90,7 @@ class SideEditor(Editor):
 
     def rows(self, model: TextModel, edits: Sequence[Rewrite]) -> list[list[Asked]]:
         """For every edit its prompt and target alone, and then after each sampled context."""
-        with model.live.suspended():
-            sampled = sample_prefixes(model, self.prefixes, seed=self.seed, corpus=self.statistics)
+        sampled = pristine_prefixes(model, self.prefixes, seed=self.seed, corpus=self.statistics)
         contexts = ("", *sampled)
         return [
             [model.asked(joined(c, e.text), e.target, e.following) for c in contexts] for e in edits

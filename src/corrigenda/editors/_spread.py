@@ -25,11 +25,13 @@ from ..delta import Delta, LowRank
 from ..edit import Rewrite
 from ..editor import Solution
 from ..errors import InputError
+from ..live import tensor_hash
 from ..model import Site
 from ..models.forced import read
 from ..models.moments import Statistics
 from ..models.text import TextModel
-from ..numerics.solve import Update, preserving, ridge
+from ..numerics.lowrank import settled
+from ..numerics.solve import Factor, Update, preserving, ridge
 from ._keyvalue import KeyValueEditor, Values, lookup_rows, mean_keys
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "Spread",
     "SpreadEditor",
     "Writer",
+    "held",
+    "preserved",
     "residual",
     "ridge_writer",
     "spread",
@@ -147,16 +151,62 @@ def _state(site: Site) -> str:
     return f"{site.parameter}/keys"
 
 
+def held(
+    model: TextModel,
+    site: Site,
+    past: Tensor | None,
+    make: Callable[[Tensor | None], Factor],
+    seen: Callable[[Tensor], Tensor],
+    *about: Any,
+) -> Factor:
+    """The factor of what a layer must preserve, with keys (i, p) of earlier edits: most of it is
+    kept from the last edit, so that its cost does not grow with p.
+
+    make   that factor, given keys or none.
+    seen   the columns that a key adds to it: K with K Kᵀ.
+    about  what else the factor depends on.
+    """
+    old, recent = (None, None) if past is None else settled(past)
+    if old is not None and old.shape[1] == 0:
+        old = None
+    key = repr((about, None if old is None else tensor_hash(old)))
+    factor = model.latest(f"held/{site.parameter}", key, lambda: make(old))
+    return factor if recent is None else factor.holding(seen(recent))
+
+
 def ridge_writer(
-    statistics: Statistics, weight: float, *, shift: float = 0.0, past: Past | None = None
+    model: TextModel,
+    statistics: Statistics,
+    weight: float,
+    *,
+    shift: float = 0.0,
+    past: Past | None = None,
 ) -> Writer:
     """Each layer by Δ = R Kᵀ (λC + shift·I + K_pK_pᵀ + KKᵀ)⁻¹, with λ = weight."""
-    past = past or {}
     factors = {
-        site: preserving(moment.mean, weight, shift=shift, past=past.get(site))
+        site: preserved(model, site, moment.mean, weight, shift, (past or {}).get(site))
         for site, moment in statistics.moments.items()
     }
     return lambda site, keys, residuals: ridge(keys, residuals, factors[site], weight)
+
+
+def preserved(
+    model: TextModel,
+    site: Site,
+    moment: Tensor,
+    weight: float,
+    shift: float = 0.0,
+    past: Tensor | None = None,
+) -> Factor:
+    """The factor of C + (shift·I + K_pK_pᵀ) / weight, C being one matrix or blocks."""
+
+    def make(keys: Tensor | None) -> Factor:
+        return preserving(moment, weight, shift=shift, past=keys)
+
+    if moment.ndim == 3:
+        return make(past)
+    about = tensor_hash(moment), weight, shift
+    return held(model, site, past, make, lambda keys: keys / weight**0.5, *about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from ..live import tensor_hash
 from ..model import Site
 from ..models.moments import Statistics
 from ..models.text import TextModel
-from ..numerics.solve import null_space, ridge_in
-from ._spread import MEMIT_VALUES, Past, SpreadEditor, Writer
+from ..numerics.solve import Factor, inside, null_space, ridge_in
+from ._spread import MEMIT_VALUES, Past, SpreadEditor, Writer, held
 
 __all__ = ["AlphaEdit"]
 
@@ -55,8 +55,11 @@ class AlphaEdit(SpreadEditor):
         ridge = self.ridge
         assert ridge is not None
         bases = self._null_spaces(model, statistics)
+        held = {
+            site: _held(model, site, basis, ridge, past.get(site)) for site, basis in bases.items()
+        }
         return lambda site, keys, residuals: ridge_in(
-            bases[site], keys, residuals, ridge, past.get(site)
+            bases[site], keys, residuals, ridge, held=held[site]
         )
 
     def remarks(self, model: TextModel, statistics: Statistics) -> dict[str, Any]:
@@ -80,6 +83,17 @@ class AlphaEdit(SpreadEditor):
                     "use. Raise the threshold, or use energy=0.9 or so."
                 )
         return bases
+
+
+def _held(model: TextModel, site: Site, basis: Tensor, ridge: float, past: Tensor | None) -> Factor:
+    """The factor of UᵀK_pK_pᵀU + ridge·I."""
+
+    def make(keys: Tensor | None) -> Factor:
+        return inside(basis, ridge, keys)
+
+    return held(
+        model, site, past, make, lambda keys: basis.double().T @ keys.double(), id(basis), ridge
+    )
 
 
 def _basis(model: TextModel, moment: Tensor, rule: dict[str, float | None]) -> Tensor:

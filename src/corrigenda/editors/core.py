@@ -72,4 +72,4 @@ class CORE(SpreadEditor):
 
     def writer(self, model: TextModel, statistics: Statistics, past: Past) -> Writer:
         assert self.weight is not None
-        return ridge_writer(statistics, self.weight)
+        return ridge_writer(model, statistics, self.weight)

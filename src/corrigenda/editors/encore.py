@@ -48,4 +48,5 @@ class ENCORE(SpreadEditor):
 
     def writer(self, model: TextModel, statistics: Statistics, past: Past) -> Writer:
         assert self.weight is not None
-        return ridge_writer(statistics, self.weight, shift=self.norm_weight or 0.0, past=past)
+        shift = self.norm_weight or 0.0
+        return ridge_writer(model, statistics, self.weight, shift=shift, past=past)

@@ -41,4 +41,4 @@ class MEMIT(SpreadEditor):
 
     def writer(self, model: TextModel, statistics: Statistics, past: Past) -> Writer:
         assert self.weight is not None
-        return ridge_writer(statistics, self.weight)
+        return ridge_writer(model, statistics, self.weight)

@@ -26,7 +26,16 @@ from ..models.moments import Statistics
 from ..models.text import TextModel
 from ..numerics.solve import Update, preserving, ridge
 from ._keyvalue import Values
-from ._spread import MEMIT_VALUES, Past, Spread, SpreadEditor, Writer, residual, spread
+from ._spread import (
+    MEMIT_VALUES,
+    Past,
+    Spread,
+    SpreadEditor,
+    Writer,
+    preserved,
+    residual,
+    spread,
+)
 
 __all__ = ["NSE", "most_active"]
 
@@ -70,9 +79,13 @@ class NSE(SpreadEditor):
 
         def write(site: Site, keys: Tensor, residuals: Tensor) -> Update:
             chosen = most_active(keys, share)
-            moment = statistics.moments[site].within(chosen)
-            held = past[site][chosen] if site in past else None
-            found = ridge(keys[chosen], residuals, preserving(moment, weight, past=held), weight)
+            moment, behind = statistics.moments[site], past.get(site)
+            if len(chosen) == len(keys):
+                factor = preserved(model, site, moment.mean, weight, past=behind)
+            else:
+                some = None if behind is None else behind[chosen]
+                factor = preserving(moment.within(chosen), weight, past=some)
+            found = ridge(keys[chosen], residuals, factor, weight)
             v = found.v.new_zeros(len(found.v), len(keys))
             v[:, chosen] = found.v
             return Update(found.u, v, found.condition)

@@ -12,6 +12,10 @@ R[i, t] is the score of edit i after t edits, t >= i (both counted from 1).
 
 Evaluating each edit right after it was made and never again gives `immediate`, which says
 nothing about the final model.
+
+Where n is too large to ask every edit again, all of the oldest and of the newest tenth are asked and
+a random sample of those between. A mean is then that of the three strata, each weighted by how many
+edits it stands for.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ __all__ = [
     "oldest",
     "retained",
     "retention",
+    "strata",
+    "stratified",
 ]
 
 CHECKPOINTS = (1, 2, 3, 6, 10, 18, 32, 56, 100, 178, 316, 562, 1000, 1778, 3162, 5623, 10000)
@@ -136,3 +142,24 @@ def retention(histories: Sequence[History], threshold: float = 0.6) -> Retention
         area(points),
         n,
     )
+
+
+def strata(n: int, share: float = 0.1) -> tuple[range, range, range]:
+    """The oldest tenth of n edits, those between, and the newest tenth, by index from 0."""
+    size = min(oldest(n, share), n // 2) if n > 1 else n
+    return range(size), range(size, n - size), range(max(size, n - size), n)
+
+
+def stratified(scores: Mapping[int, float], n: int, share: float = 0.1) -> float:
+    """Mean over n edits, of which some were asked: {index from 0: score}.
+
+    Each stratum counts by its size, and within it those that were asked. All scores known: the
+    plain mean. Raises `ValueError` where nothing is known of a stratum.
+    """
+    total = 0.0
+    for stratum in strata(n, share):
+        known = [scores[j] for j in stratum if j in scores]
+        if stratum and not known:
+            raise ValueError(f"None of the edits {stratum.start} to {stratum.stop - 1} was asked.")
+        total += len(stratum) * math.fsum(known) / max(1, len(known))
+    return total / n

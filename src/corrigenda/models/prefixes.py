@@ -17,7 +17,25 @@ import torch
 from .moments import corpus_for
 from .text import TextModel
 
-__all__ = ["joined", "sample_prefixes"]
+__all__ = ["joined", "pristine_prefixes", "sample_prefixes"]
+
+
+def pristine_prefixes(
+    model: TextModel,
+    counts: Sequence[tuple[int, int]],
+    *,
+    openings: Sequence[str] = (),
+    seed: int = 0,
+    corpus: str = "auto",
+) -> tuple[str, ...]:
+    """`sample_prefixes` on the pristine model, sampled once: all edits of a sequence share them."""
+
+    def make() -> tuple[str, ...]:
+        with model.live.suspended():
+            return sample_prefixes(model, counts, openings=openings, seed=seed, corpus=corpus)
+
+    key = f"prefixes-{model.weights_hash()}-{counts}-{openings}-{seed}-{corpus}"
+    return model.remembered(key, make)
 
 
 @torch.no_grad()

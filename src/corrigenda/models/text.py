@@ -279,6 +279,14 @@ class TextModel:
             self._memory[key] = make()
         return self._memory[key]
 
+    def latest(self, slot: str, key: str, make: Callable[[], T]) -> T:
+        """What `make` returned for this key, if that was the last one asked for in this slot. Only
+        that one is kept: for what is needed many times, then never again."""
+        kept = self._memory.get(slot)
+        if kept is None or kept[0] != key:
+            kept = self._memory[slot] = key, make()
+        return kept[1]
+
     @cached_property
     def tokenizer_hash(self) -> str:
         """sha256 over the fast tokenizer's full definition."""

@@ -1,7 +1,8 @@
 """Balls in key space: which remembered edit, if any, answers a query.
 
 A codebook is folded from entries (key, label, first radius) in their order, and nothing else: it is
-a pure function of the list, so to undo an entry is to fold the list without it.
+a pure function of the list, so to undo an entry is to fold the list without it. To add one is to go
+on from the codebook of the others.
 
 GRACE (Hartvigsen, Sankaranarayanan, Palangi, Kim, Ghassemi 2022, 2211.11031), `centre="first"`. A
 new key q with radius ε meets the nearest ball (c, ρ) at distance d = ‖q - c‖:
@@ -24,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Codebook", "Entry", "fold"]
+__all__ = ["Codebook", "Entry", "fold", "fold_rows"]
 
 APART = 1e-6  # share of a radius that is left open between two balls that were split
 REACH = 1e-9  # share by which a ball reaches beyond its farthest key, for rounding
@@ -45,25 +47,36 @@ class Entry:
     radius: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Codebook:
     """centres: (m, d) float64. radii: (m,) float64. members: of each ball, the entries whose keys
-    it holds, by their index in the list; the first of them owns the ball and answers for it."""
+    it holds, by their index in the list; the first of them owns the ball and answers for it.
+    folded: how many entries it was folded from."""
 
     centres: Tensor
     radii: Tensor
     members: tuple[tuple[int, ...], ...] = ()
+    folded: int = 0
 
     def __len__(self) -> int:
         return len(self.radii)
 
-    @property
+    @cached_property
     def owners(self) -> Tensor:
         """(m,) the entry that answers for each ball."""
         return torch.tensor([m[0] for m in self.members], dtype=torch.long)
 
+    @cached_property
+    def _rough(self) -> tuple[Tensor, Tensor]:
+        """Centres (m, d) and their squared norms (m,) in float32."""
+        centres = self.centres.float()
+        return centres, centres.square().sum(1)
+
     def to(self, device: torch.device | str) -> Codebook:
-        return Codebook(self.centres.to(device), self.radii.to(device), self.members)
+        if self.centres.device == torch.device(device):
+            return self
+        moved = self.centres.to(device), self.radii.to(device)
+        return Codebook(*moved, self.members, self.folded)
 
     def lookup(self, queries: Tensor, *, block: int = 1024) -> tuple[Tensor, Tensor]:
         """For each query (n, d): the entry that answers it, or -1 outside of all balls, and the
@@ -79,15 +92,9 @@ class Codebook:
         ball = torch.full((len(queries),), -1, device=queries.device)
         distance = torch.full(ball.shape, torch.inf, dtype=torch.float64, device=ball.device)
         here = self.to(queries.device)
-        squares = here.centres.square().sum(1)  # (m,)
         for at in range(0, len(queries) if len(self) else 0, block):
             rows = queries[at : at + block].double()
-            # Matrix products find the few pairs that may be inside, fast for many entries. They
-            # round by a share of the norms, which is more than a small ball's size: so they get a
-            # margin, and the distances of those pairs are then taken for themselves.
-            norms = rows.square().sum(1)[:, None] + squares  # (b, m)
-            rough = norms - 2 * rows @ here.centres.T
-            row, near = (rough <= here.radii.square() + 1e-12 * norms).nonzero(as_tuple=True)
+            row, near = here._near(rows)
             gap = (rows[row] - here.centres[near]).norm(dim=1)
             inside = gap <= here.radii[near]
             row, near, gap = at + row[inside], near[inside], gap[inside]
@@ -96,6 +103,21 @@ class Codebook:
             ball.scatter_reduce_(0, row[first], near[first], "amax")
         owners = torch.cat([self.owners, torch.tensor([-1])]).to(queries.device)
         return owners[ball], distance  # ball -1 is the last
+
+    def _near(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The few pairs of a query (b, d) and a ball that may be inside of one another.
+
+        Matrix products find them, fast for many entries. They round by a share of the norms, which
+        is more than a small ball's size: so they get a margin, first in float32, then in float64;
+        the distances of those pairs are then to be taken for themselves.
+        """
+        centres, squares = self._rough
+        some = rows.float()
+        norms = some.square().sum(1)[:, None] + squares  # (b, m)
+        rough = norms - 2 * some @ centres.T
+        maybe = rough <= self.radii.float().square() + 1e-5 * norms
+        maybe |= ~torch.isfinite(rough)  # beyond what float32 holds
+        return maybe.nonzero(as_tuple=True)  # type: ignore[return-value]
 
 
 def fold(
@@ -110,45 +132,90 @@ def fold(
 
     Raises `ValueError` for keys of different widths and for radii that are not positive.
     """
-    if not entries:
-        return Codebook(torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0).double())
     widths = {tuple(e.key.shape) for e in entries}
     if len(widths) > 1 or any(len(w) != 1 for w in widths):
         raise ValueError(f"Keys are vectors of one width; got the shapes {sorted(widths)}.")
-    if not all(0 < e.radius < float("inf") for e in entries):
+    keys = torch.stack([e.key.detach().cpu() for e in entries]) if entries else torch.zeros(0, 0)
+    labels, radii = [e.label for e in entries], [e.radius for e in entries]
+    return fold_rows(keys, labels, radii, centre=centre, same=same)
+
+
+def fold_rows(
+    keys: Tensor,
+    labels: Sequence[Hashable],
+    radii: Sequence[float],
+    *,
+    centre: Literal["first", "mean"] = "first",
+    same: float = 1e-6,
+    begun: Codebook | None = None,
+) -> Codebook:
+    """The same, of entries as rows: keys (n, d), labels and first radii.
+
+    begun  the codebook of the first `begun.folded` of them, folded in the same way: the result is
+           the same, and a long list is not gone through again for each new entry.
+    """
+    if not labels:
+        return Codebook(torch.zeros(0, 0, dtype=torch.float64), torch.zeros(0).double())
+    start = begun.folded if begun is not None and len(begun) else 0
+    if not all(0 < radius < float("inf") for radius in radii[start:]):
         raise ValueError("The first radius of an entry must be positive and finite.")
-    keys = torch.stack([e.key.detach().cpu().double() for e in entries])  # (n, d)
-    if not bool(torch.isfinite(keys).all()):
+    if not bool(torch.isfinite(keys[start:]).all()):
         raise ValueError("A key is not finite.")
-    balls = _Balls(keys, [e.label for e in entries], [e.radius for e in entries], centre == "mean")
-    for i in range(len(entries)):
-        if not balls.replaced(i, same):
+    balls = _Balls(keys, labels, radii, centre == "mean", same, keys[:0].double())
+    if begun is not None and start and not balls.replaces(start):
+        balls.resume(begun)
+    else:
+        start = 0
+    for i in range(start, len(labels)):
+        if not balls.replaced(i):
             balls.add(i)
     return balls.codebook()
 
 
 @dataclass(slots=True)
 class _Ball:
-    centre: Tensor  # (d,)
     radius: float
-    members: list[int]
+    members: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class _Balls:
-    """The balls while they are folded."""
+    """The balls while they are folded. centres: (m, d) float64, one row per ball."""
 
     keys: Tensor
-    labels: list[Hashable]
-    radii: list[float]
+    labels: Sequence[Hashable]
+    radii: Sequence[float]
     moving: bool
+    same: float
+    centres: Tensor
     balls: list[_Ball] = field(default_factory=list)
 
-    def replaced(self, i: int, same: float) -> bool:
+    def resume(self, begun: Codebook) -> None:
+        """Go on from the codebook of the first entries."""
+        pairs = zip(begun.radii.tolist(), begun.members, strict=True)
+        self.balls = [_Ball(*pair) for pair in pairs]
+        self.centres = begun.centres.clone()
+
+    def key(self, i: int | Sequence[int]) -> Tensor:
+        """One key (d,), or several (k, d), in float64."""
+        return self.keys[i if isinstance(i, int) else list(i)].double()
+
+    def replaced(self, i: int) -> bool:
         """Whether a later entry gives the same key another label."""
-        gaps = _distances(self.keys[i + 1 :], self.keys[i])
-        near = (gaps <= same * self.keys[i].norm()).nonzero()[:, 0].tolist()
+        gaps = _distances(self.keys[i + 1 :].double(), self.key(i))
+        near = (gaps <= self.same * self.key(i).norm()).nonzero()[:, 0].tolist()
         return any(self.labels[i + 1 + j] != self.labels[i] for j in near)
+
+    def replaces(self, start: int) -> bool:
+        """Whether an entry from `start` on gives the same key as one before it another label."""
+        old = self.keys[:start]
+        for i in range(start, len(self.labels)):
+            # Close vectors have an exact difference, so float32 misses none of them.
+            gaps = (old - self.keys[i]).norm(dim=1)
+            near = (gaps <= 2 * self.same * old.norm(dim=1)).nonzero()[:, 0].tolist()
+            if any(self.labels[j] != self.labels[i] for j in near):
+                return True
+        return False
 
     def add(self, i: int) -> None:
         """Take an entry in, with all that follows from it."""
@@ -161,56 +228,56 @@ class _Balls:
         """Whether the nearest ball has taken the key in."""
         if not self.balls:
             return False
-        gaps = self._gaps(self.keys[i])
-        ball = self.balls[int(gaps.argmin())]
+        gaps = _distances(self.centres, self.key(i))
+        nearest = int(gaps.argmin())
+        ball = self.balls[nearest]
         if not self._alike(ball, i) or float(gaps.min()) > ball.radius + self.radii[i]:
             return False
-        members = [*ball.members, i]
-        centre = self.keys[members].mean(0) if self.moving else ball.centre
-        farthest = float(_distances(self.keys[members], centre).max())
+        members = (*ball.members, i)
+        centre = self.key(members).mean(0) if self.moving else self.centres[nearest]
+        farthest = float(_distances(self.key(members), centre).max())
         radius = max(ball.radius, farthest * (1 + REACH))
-        between = self._gaps(centre).tolist()
+        between = _distances(self.centres, centre).tolist()
         if any(
             gap <= radius + other.radius
             for gap, other in zip(between, self.balls, strict=True)
             if not self._alike(other, i)
         ):
             return False
-        ball.centre, ball.radius, ball.members = centre, radius, members
+        self.centres[nearest] = centre
+        ball.radius, ball.members = radius, members
         return True
 
     def _split(self, i: int) -> list[int]:
         """Give an entry its own ball. Returns the entries that fall out of others by that."""
-        gaps, radius = self._gaps(self.keys[i]).tolist(), self.radii[i]
+        key, radius = self.key(i), self.radii[i]
+        gaps = _distances(self.centres, key).tolist() if self.balls else []
         fallen: list[int] = []
         for j in sorted(range(len(gaps)), key=gaps.__getitem__):
             ball, half = self.balls[j], gaps[j] / 2
             if self._alike(ball, i) or gaps[j] > radius + ball.radius:
                 continue
             reach = min(ball.radius, half * (1 - APART))
-            held = (_distances(self.keys[ball.members], ball.centre) <= reach).tolist()
+            held = (_distances(self.key(ball.members), self.centres[j]) <= reach).tolist()
             fallen += [m for m, ok in zip(ball.members, held, strict=True) if not ok]
-            ball.radius, ball.members = reach, [m for m in ball.members if m not in fallen]
+            ball.radius = reach
+            ball.members = tuple(m for m in ball.members if m not in fallen)
             if ball.members:  # a mean far from all of its keys may be left with none, and goes
                 radius = min(radius, half)
-        self.balls = [b for b in self.balls if b.members]
-        self.balls.append(_Ball(self.keys[i], radius, [i]))
+        kept = [j for j, ball in enumerate(self.balls) if ball.members]
+        if len(kept) < len(self.balls):
+            self.balls, self.centres = [self.balls[j] for j in kept], self.centres[kept]
+        self.centres = torch.cat([self.centres, key[None]])
+        self.balls.append(_Ball(radius, (i,)))
         return fallen
-
-    def _gaps(self, point: Tensor) -> Tensor:
-        """(m,) distances from the centres to a point (d,)."""
-        centres = [ball.centre for ball in self.balls]
-        return _distances(torch.stack(centres) if centres else self.keys[:0], point)
 
     def _alike(self, ball: _Ball, i: int) -> bool:
         return self.labels[ball.members[0]] == self.labels[i]
 
     def codebook(self) -> Codebook:
-        return Codebook(
-            torch.stack([b.centre for b in self.balls]),
-            torch.tensor([b.radius for b in self.balls], dtype=torch.float64),
-            tuple(tuple(b.members) for b in self.balls),
-        )
+        radii = torch.tensor([b.radius for b in self.balls], dtype=torch.float64)
+        members = tuple(b.members for b in self.balls)
+        return Codebook(self.centres, radii, members, len(self.labels))
 
 
 def _distances(rows: Tensor, point: Tensor) -> Tensor:

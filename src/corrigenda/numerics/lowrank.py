@@ -13,15 +13,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["compress", "factorize", "inner", "numerical_rank", "stack_gram"]
+__all__ = ["compress", "factorize", "inner", "numerical_rank", "settled", "stack_gram"]
+
+
+SPARE = 8
+"""Keys are folded into i columns once they are wider than that by one in so many."""
 
 
 def stack_gram(a: Tensor, b: Tensor) -> Tensor:
-    """Columns `K` with `K Kᵀ = a aᵀ + b bᵀ`, at most as many as rows.
+    """Columns `K` with `K Kᵀ = a aᵀ + b bᵀ`, at most i and an eighth for i rows.
 
-    a: (i, n), b: (i, m) hold keys as columns. They are put side by side; when that makes more
-    columns than rows, they are replaced by at most i columns with the same second moment, from
-    the eigenvectors: `K Kᵀ = Q Λ Qᵀ` gives `K' = Q Λ^½`.
+    a: (i, n), b: (i, m) hold keys as columns. They are put side by side; when that makes too many
+    columns, they are replaced by at most i columns with the same second moment, from the
+    eigenvectors: `K Kᵀ = Q Λ Qᵀ` gives `K' = Q Λ^½`. The eighth is there so that this costly step
+    is not taken at every key of a long sequence.
 
     Raises `ValueError` when the rows differ.
     """
@@ -31,12 +36,23 @@ def stack_gram(a: Tensor, b: Tensor) -> Tensor:
         )
     keys = torch.cat([a, b.to(a)], 1)  # (i, n + m)
     i, n = keys.shape
-    if n <= i:
+    if n <= i + i // SPARE:
         return keys
     wide = keys.double()
     values, vectors = torch.linalg.eigh(wide @ wide.T)  # ascending
     kept = values > values.max() * i * torch.finfo(torch.float64).eps
     return (vectors[:, kept] * values[kept].sqrt()).to(keys.dtype).contiguous()
+
+
+def settled(keys: Tensor, block: int = 64) -> tuple[Tensor, Tensor]:
+    """Keys (i, n) as those that have settled and the latest few: (i, q) and (i, n - q).
+
+    q is the largest multiple of an eighth of i, or of `block` if that is more. While keys are only
+    stacked, the first part stays as it is for that many keys: what is made of it can be kept.
+    """
+    i, n = keys.shape
+    at = n - n % max(block, i // SPARE)
+    return keys[:, :at], keys[:, at:]
 
 
 def compress(u: Tensor, v: Tensor, tol: float = 1e-7) -> tuple[Tensor, Tensor]:

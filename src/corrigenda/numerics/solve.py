@@ -25,7 +25,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Factor", "Update", "equality", "null_space", "preserving", "ridge", "ridge_in"]
+__all__ = [
+    "Factor",
+    "Update",
+    "equality",
+    "inside",
+    "null_space",
+    "preserving",
+    "ridge",
+    "ridge_in",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,12 @@ class Factor:
 
     lower   (i, i) float64, M + jitter·I = lower lowerᵀ; or blocks (e, i, i).
     jitter  0 unless M was singular to working precision.
+    keys    (i, r) columns K whose K Kᵀ is added to the matrix: see `holding`. None: no such.
     """
 
     lower: Tensor
     jitter: float = 0.0
+    keys: Tensor | None = None
 
     @classmethod
     def of(cls, matrix: Tensor) -> Factor:
@@ -76,8 +87,28 @@ class Factor:
                 return cls(lower, share * scale)
         raise ValueError("The matrix to factor is not positive definite.")
 
+    def holding(self, keys: Tensor) -> Factor:
+        """The factor of M + K Kᵀ, keys K (i, r), without factoring anew: a solve costs i² r more.
+
+        M is one matrix here, not blocks.
+        """
+        keys = keys.double()
+        both = keys if self.keys is None else torch.cat([self.keys, keys], 1)
+        return Factor(self.lower, self.jitter, both if both.shape[1] else None)
+
     def solve(self, right: Tensor) -> Tensor:
         """M⁻¹ right, (i, n)."""
+        if self.keys is None:
+            return self._solve(right)
+        # Woodbury: (M + K Kᵀ)⁻¹ = M⁻¹ - M⁻¹K (I + KᵀM⁻¹K)⁻¹ KᵀM⁻¹
+        r = self.keys.shape[1]
+        held, found = self._solve(torch.cat([self.keys, right.double()], 1)).tensor_split([r], 1)
+        small = self.keys.T @ held
+        small.diagonal().add_(1.0)
+        return found - held @ torch.linalg.solve(small, self.keys.T @ found)
+
+    def _solve(self, right: Tensor) -> Tensor:
+        """The same without `keys`."""
         right = right.double()
         if self.lower.ndim == 2:
             return torch.cholesky_solve(right, self.lower)
@@ -144,28 +175,38 @@ def equality(
     return Update(residuals, torch.linalg.solve(small, solved.T), condition)
 
 
+def inside(basis: Tensor, weight: float, past: Tensor | None = None) -> Factor:
+    """Factor of UᵀK_pK_pᵀU + weight·I for orthonormal columns U (i, m) and past keys (i, p)."""
+    basis = basis.double()
+    matrix = torch.zeros(basis.shape[1], basis.shape[1], dtype=basis.dtype, device=basis.device)
+    if past is not None:
+        behind = basis.T @ past.double()  # (m, p)
+        matrix = behind @ behind.T
+    _diagonal(matrix).add_(weight)
+    return Factor.of(matrix)
+
+
 def ridge_in(
-    basis: Tensor, keys: Tensor, residuals: Tensor, weight: float, past: Tensor | None = None
+    basis: Tensor,
+    keys: Tensor,
+    residuals: Tensor,
+    weight: float,
+    past: Tensor | None = None,
+    held: Factor | None = None,
 ) -> Update:
     """Ridge regression inside the span of orthonormal columns U (i, m): Δ = Δ U Uᵀ.
 
     Δ = R K̂ᵀ (K̂K̂ᵀ + K̂_pK̂_pᵀ + weight·I)⁻¹ Uᵀ   with K̂ = UᵀK. past: (i, p) keys of earlier edits,
     which the update should not move. weight > 0. This is AlphaEdit with P = UUᵀ.
+
+    held  `inside(basis, weight, past)`, where that was made before.
     """
-    basis, residuals = basis.double(), residuals.double()
-    inside = basis.T @ keys.double()
-    behind = basis.T @ past.double() if past is not None else inside[:, :0]
-    whole = torch.cat([behind, inside], 1)  # (m, p + n): past keys want no change
-    m, n = inside.shape
-    if whole.shape[1] < m:
-        small = whole.T @ whole
-        small.diagonal().add_(weight)
-        v = torch.linalg.solve(small, whole.T)[-n:]
-    else:
-        small = whole @ whole.T
-        small.diagonal().add_(weight)
-        v = torch.linalg.solve(small, inside).T
-    return Update(residuals, v @ basis.T, _condition(small))
+    basis = basis.double()
+    if basis.shape[1] == 0:
+        nothing = basis.new_zeros(keys.shape[1], len(basis))
+        return Update(residuals.double(), nothing, 1.0)
+    found = ridge(basis.T @ keys.double(), residuals, held or inside(basis, weight, past))
+    return Update(found.u, found.v @ basis.T, found.condition)
 
 
 def null_space(

@@ -1,0 +1,53 @@
+"""`corrigenda lifelong`: bad requests, several runs side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from corrigenda.apps.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(
+        [sys.executable, "-c", code, "lifelong", *arguments],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--editors", "alfaedit"), "alphaedit"),
+        (("--orders", "one"), "--orders takes numbers"),
+        (("--max-perplexity", "0.5"), "above 1"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_runs(tmp_path, arguments, said):
+    ran = run("atlas", *arguments, "-o", str(tmp_path / "out"))
+    assert ran.returncode == 2 and said in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_several_editors_and_orders_are_one_report(tmp_path):
+    ran = run(
+        "atlas", "--editors", "ultraedit,grace", "--orders", "0,1", "--edits", "4", "--untouched",
+        "2", "--watch", "4", "--jobs", "2", "--max-new-tokens", "6", "-o", str(tmp_path), "--json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert set(found["editors"]) == {"ultraedit", "grace"} and not found["failed"]
+    for one in found["editors"].values():
+        assert [r["order"] for r in one["runs"]] == [0, 1]
+        assert all(r["finished"] and r["edits"] == 4 for r in one["runs"])
+        assert one["figures"]["retained"]["runs"] == 2
+    assert "| `grace` | 4 |" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "retained.png").read_bytes().startswith(b"\x89PNG")
