@@ -57,6 +57,7 @@ LAYERS = {
     "evaluate.py": "evaluate",
     "report.py": "evaluate",
     "report_page.py": "evaluate",
+    "sweep/": "sweep",
 }
 # Layer -> the layers that it may import, besides itself.
 MAY_IMPORT = {
@@ -71,6 +72,7 @@ MAY_IMPORT = {
     "locate": {"numerics", "base", "core", "models", "ledger"},
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
     "evaluate": {"base", "core", "ledger", "metrics"},
+    "sweep": {"base", "core", "metrics", "benchmarks", "models", "editors", "evaluate"},
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
@@ -79,6 +81,8 @@ OPTIONAL = {
     "fastapi",
     "uvicorn",
     "ray",
+    "pyarrow",
+    "duckdb",
     "diffusers",
     "PIL",
     "sentence_transformers",

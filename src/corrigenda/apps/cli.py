@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, trace
+from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, sweep, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -64,6 +64,13 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         compare.compare,
         EDIT,
         "corrigenda compare atlas --editors rome,memit,ft-m,ike --limit 100 -o comparison",
+    ),
+    ("sweep", sweep.sweep, EDIT, "corrigenda sweep grid.toml -o results --resume --runner ray"),
+    (
+        "query",
+        sweep.query,
+        EDIT,
+        "corrigenda query results \"select method, avg(passed) from probes group by all\"",
     ),
     (
         "trace",
