@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 from corrigenda.apps.cli import app
 
 GRID = """
-editors = ["none", { name = "ft-m", set = { layers = [99] }, label = "too deep" }]
+editors = ["none", "rome"]
+modes = ["batch"]
 models = ["atlas"]
 data = ["edits.jsonl"]
 max_new_tokens = 2
@@ -40,9 +41,13 @@ def test_a_sweep_notes_what_failed_and_goes_on(grid: Path, tmp_path: Path) -> No
     ran = run("sweep", grid, "-o", out, "--json")
     assert ran.exit_code == 1
     summary = json.loads(ran.stdout)
-    assert [job["title"] for job in summary["done"]] == ["none on atlas, edits.jsonl, seed 0"]
-    assert [job["title"] for job in summary["failed"]] == ["too deep on atlas, edits.jsonl, seed 0"]
-    assert "1 of 2 jobs failed" in ran.stderr and "99" in summary["failed"][0]["error"]
+    assert [job["title"] for job in summary["done"]] == [
+        "none on atlas, edits.jsonl, batch, seed 0"
+    ]
+    assert [job["title"] for job in summary["failed"]] == [
+        "rome on atlas, edits.jsonl, batch, seed 0"
+    ]
+    assert "1 of 2 jobs failed" in ran.stderr and "no batch mode" in summary["failed"][0]["error"]
 
     rows = json.loads(
         run("query", out, "select distinct method, after from probes", "--json").stdout
@@ -55,7 +60,7 @@ def test_a_sweep_notes_what_failed_and_goes_on(grid: Path, tmp_path: Path) -> No
     listed = run("sweep", grid, "-o", out, "--dry-run", "--json")
     assert [row["done"] for row in json.loads(listed.stdout)] == [True, False]
 
-    grid.write_text(GRID.replace("99", "1"), encoding="utf-8")
+    grid.write_text(GRID.replace("rome", "ft-m"), encoding="utf-8")
     ran = run("sweep", grid, "-o", out, "--resume")
     assert ran.exit_code == 0, ran.stderr
     assert "2 jobs, 1 of them done" in ran.stderr
@@ -77,8 +82,8 @@ def test_options_of_the_other_runner_are_refused(
 
 
 def test_a_wrong_grid_is_refused_before_anything_is_written(grid: Path, tmp_path: Path) -> None:
-    grid.write_text(GRID.replace("none", "nane"), encoding="utf-8")
+    grid.write_text(GRID.replace("rome", "roem"), encoding="utf-8")
     ran = run("sweep", grid, "-o", tmp_path / "out")
-    assert ran.exit_code == 2 and "none" in ran.stderr
+    assert ran.exit_code == 2 and "rome" in ran.stderr
     assert not (tmp_path / "out").exists()
     assert run("query", tmp_path, "select 1").exit_code == 2

@@ -8,8 +8,9 @@
     scores/KEY.parquet      a row per score of the job
     failures/KEY.json       why a job failed, with its traceback, until it is done
 
-KEY is the beginning of a job's key. A job's files are its own, so jobs on many machines need no more than this directory in common. A
-process that works on a job holds the lock of its file of finished cases.
+KEY is the beginning of a job's key. A job's files are its own, so jobs on many machines need no
+more than this directory in common. A process that works on a job holds the lock of its file of
+finished cases.
 """
 
 from __future__ import annotations
