@@ -56,7 +56,7 @@ LAYERS = {
     "measure.py": "evaluate",
     "evaluate.py": "evaluate",
     "report.py": "evaluate",
-    "report_page.py": "evaluate",
+    "reporting/": "evaluate",
     "sweep/": "sweep",
 }
 # Layer -> the layers that it may import, besides itself.

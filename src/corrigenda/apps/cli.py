@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, sweep, trace
+from . import atlas, catalog, compare, demo, edit, evaluate, fit, ledger, report, sweep, trace
 from .console import guarded
 
 __all__ = ["app", "main"]
@@ -70,8 +70,9 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         "query",
         sweep.query,
         EDIT,
-        "corrigenda query results \"select method, avg(passed) from probes group by all\"",
+        'corrigenda query results "select method, avg(passed) from probes group by all"',
     ),
+    ("report", report.report, EDIT, "corrigenda report results -o report.html"),
     (
         "trace",
         trace.trace,

@@ -166,23 +166,60 @@ class Job:
 
 
 class Models:
-    """Loads models by name and keeps the last one, which the next job probably wants too."""
+    """Loads models by name. Keeps the last one and what it knows: the next job probably wants
+    both."""
 
     def __init__(self) -> None:
         self._asked: tuple[Any, ...] | None = None
         self._model: TextModel | None = None
+        self._known: dict[tuple[Any, ...], list[Case]] = {}
 
     def get(self, job: Job) -> TextModel:
+        """The job's model. Raises what `load` raises."""
         from ..models import load
 
-        asked = (job.model_path, job.revision, job.device, job.dtype)
+        name = job.model_path
+        asked = (name, job.revision, job.device, job.dtype)
         if self._model is None or asked != self._asked:
             self._model = None  # before the next one is loaded: both may not fit
-            name = job.model_path
-            model = load(name, revision=job.revision, device=job.device, dtype=job.dtype)
-            model.id = job.model if isinstance(name, Path) else model.id
-            self._asked, self._model = asked, model
+            self._known.clear()
+            self._model = load(name, revision=job.revision, device=job.device, dtype=job.dtype)
+            if isinstance(name, Path):
+                self._model.id = job.model  # as the grid calls it, wherever that lies
+            self._asked = asked
         return self._model
+
+    def known(self, job: Job) -> list[Case]:
+        """Those of the job's cases whose true answer its model gives.
+
+        Raises `InputError` if there is none.
+        """
+        from ..evaluate import known_only
+
+        model = self.get(job)
+        drawn = (
+            job.data_path,
+            job.data_dir,
+            job.size,
+            job.seed,
+            job.max_new_tokens,
+            job.batch_size,
+        )
+        if drawn not in self._known:
+            cases = job.cases()
+            self._known[drawn] = known_only(
+                model,
+                cases,
+                limit=job.size,
+                max_new_tokens=job.max_new_tokens,
+                batch_size=job.batch_size,
+            )
+            if not self._known[drawn]:
+                raise InputError(
+                    f"{model.id} knows the true answer of none of the {len(cases)} cases of "
+                    f"{job.data}. Take other data, or drop known_only."
+                )
+        return self._known[drawn]
 
 
 def perform(
@@ -196,27 +233,11 @@ def perform(
     """
     import torch
 
-    from ..evaluate import evaluate, known_only
+    from ..evaluate import evaluate
 
-    editor, cases = job.made(), job.cases()
-    model = models.get(job)
+    editor, model = job.made(), models.get(job)
+    cases = models.known(job) if job.known_only else job.cases()
     torch.manual_seed(job.seed)
-    notes = []
-    if job.known_only:
-        count = len(cases)
-        cases = known_only(
-            model,
-            cases,
-            limit=job.size,
-            max_new_tokens=job.max_new_tokens,
-            batch_size=job.batch_size,
-        )
-        if not cases:
-            raise InputError(
-                f"{model.id} knows the true answer of none of the {count} cases of {job.data}. "
-                "Take other data, or drop known_only."
-            )
-        notes = [f"Known only: {len(cases)} cases of {job.data} that {model.id} knows."]
     report = evaluate(
         model,
         editor,
@@ -231,7 +252,10 @@ def perform(
         seed=job.seed,
         command=job.command,
     )
-    report.environment["notes"] = [*report.environment["notes"], *notes]
+    if job.known_only:
+        note = f"Known only: {len(cases)} cases of {job.data} whose true answer {model.id} gives."
+        report.environment["notes"] = [*report.environment["notes"], note]
+    report.environment["data"]["name"] = job.data
     report.environment["label"] = job.label or job.editor
     return report
 

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..disk import write_atomic
-from ..edit import Probe
 from ..errors import DataError, InputError
-from ..metrics.observation import Observation, record_scores
+from ..metrics.observation import record_scores
 from ..metrics.titles import HEADLINE
+from ..report import items
 
 if TYPE_CHECKING:
+    from ..edit import Probe
+    from ..metrics.observation import Observation
     from ..report import Report
     from .jobs import Job
     from .store import Store
@@ -154,9 +155,7 @@ def _probe_rows(job: Job, report: Report) -> list[dict[str, Any]]:
 
 
 def _probe_row(part: Mapping[str, Any]) -> dict[str, Any]:
-    probe = Probe(**part["probe"])
-    before = Observation.from_dict(part["before"])
-    after = Observation.from_dict(part["after"])
+    ((probe, before, after, kl),) = items({"probes": [part]})
     return {
         "axis": probe.axis,
         "kind": probe.kind,
@@ -171,8 +170,7 @@ def _probe_row(part: Mapping[str, Any]) -> dict[str, Any]:
         "target_logprob": after.target and after.target.total,
         "foil_logprob_before": before.foil and before.foil.total,
         "foil_logprob": after.foil and after.foil.total,
-        "kl_reference_edited": part["kl"]
-        and (math.inf if part["kl"][0] is None else part["kl"][0]),
+        "kl_reference_edited": kl and kl[0],
     }
 
 
