@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from corrigenda.edit import Case, Probe, Rewrite
 from corrigenda.errors import DataError, InputError
 from corrigenda.evaluate import evaluate
 from corrigenda.metrics.aggregate import Score

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from corrigenda.apps.cli import app
+from corrigenda.sweep import local
 
 GRID = """
 editors = ["none", "rome"]
@@ -87,3 +88,13 @@ def test_a_wrong_grid_is_refused_before_anything_is_written(grid: Path, tmp_path
     assert ran.exit_code == 2 and "rome" in ran.stderr
     assert not (tmp_path / "out").exists()
     assert run("query", tmp_path, "select 1").exit_code == 2
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(grid: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "attempt", interrupted)
+    ran = run("sweep", grid, "-o", tmp_path / "out")
+    assert ran.exit_code == 4
+    assert "2 of 2 jobs are left" in ran.stderr and "--resume" in ran.stderr

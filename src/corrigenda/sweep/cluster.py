@@ -25,7 +25,7 @@ __all__ = ["run"]
 
 MEMORY = 100 * 2**20  # bytes that Ray shares among workers, which pass on next to nothing
 POLL = 0.5  # seconds between two looks at what the workers do
-PASSED_ON = ("CORRIGENDA_DATA", "CORRIGENDA_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "PYTHONPATH")
+PASSED_ON = ("CORRIGENDA_DATA", "CORRIGENDA_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
 """Variables of the driver's environment that the workers get too."""
 
 
@@ -101,6 +101,9 @@ class _Pool:
     def __init__(self, ray: Any, store: Store, count: int, processors: int, gpus: float) -> None:
         self.ray, self.store = ray, store
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        if "PYTHONPATH" in os.environ:  # seen from here, wherever a worker starts
+            places = os.environ["PYTHONPATH"].split(os.pathsep)
+            variables["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, places))
         # A worker uses the processors it was given, unless the user says how many threads.
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(processors))
         self.make = ray.remote(
@@ -108,11 +111,22 @@ class _Pool:
         )(_Worker).remote
         self.board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board).remote()
         self.workers = [self.make(str(store.folder)) for _ in range(count)]
-        if not all(ray.get([worker.sees.remote(PLAN) for worker in self.workers])):
+        if not all(self._sees()):
             raise InputError(
                 f"A machine of the cluster does not see {store.folder}. Put the results on a "
                 "file system that all machines share, under one path."
             )
+
+    def _sees(self) -> list[bool]:
+        """Of each worker, whether it sees the directory. Starts them."""
+        try:
+            return self.ray.get([worker.sees.remote(PLAN) for worker in self.workers])
+        except self.ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise InputError(
+                f"A worker of the cluster did not start: {lines[-1] if lines else error}. Every "
+                "machine needs the version of corrigenda, and of its libraries, that is here."
+            ) from None
 
     def run(
         self,
@@ -179,8 +193,8 @@ def _cluster(
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address} cannot be reached" if address else "did not start on this machine"
         raise InputError(
-            f"Ray {where}: {error}. `ray status` shows a cluster that runs; without --address one "
-            "is started here."
+            f"Ray {where}: {str(error).rstrip('.')}. `ray status` shows a cluster that runs; "
+            "without --address one is started here."
         ) from None
     try:
         yield ray, *_shares(ray.cluster_resources(), workers, gpus)
