@@ -136,7 +136,7 @@ def _notes(reports: Sequence[Report], remarks: Sequence[str]) -> Markup:
         note.rstrip(".") for report in reports for note in report.environment.get("notes", [])
     )
     if notes:
-        parts.append(element("p", ". ".join(notes) + ".", class_="soft"))
+        parts.append(element("p", ". ".join(sorted(notes)) + ".", class_="soft"))
     if reports:
         said = (
             "Efficacy, generalization, locality and portability judge what the model writes "

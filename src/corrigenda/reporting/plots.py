@@ -72,7 +72,7 @@ def key(index: int | None) -> Markup:
 
 def dots(board: Board, name: str, index: Mapping[str, int]) -> Markup:
     """A score of every method with its interval, the unedited model beside them."""
-    rows = [row for row in board.rows if name in row.scores and not _trivial(row, name)]
+    rows = [row for row in board.rows if name in row.scores]
     left = 20 + 6.4 * min(17, max(len(row.label) for row in rows))
     right, step, top = WIDTH - 40, 24.0, 8.0
     bottom = top + step * len(rows)
@@ -97,11 +97,6 @@ def dots(board: Board, name: str, index: Mapping[str, int]) -> Markup:
 
 
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
-
-
-def _trivial(row: Row, name: str) -> bool:
-    """The unedited model keeps all its answers; it needs no dot for that."""
-    return row.unedited and name.startswith("gen.locality")
 
 
 # -- two scores of every method ---------------------------------------------------------------

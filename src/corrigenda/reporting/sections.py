@@ -134,9 +134,9 @@ def pictures(board: Board, index: Index) -> Markup:
 def tradeoffs(board: Board, index: Index) -> Markup:
     """What is won against what is lost, and what it costs."""
     pairs = (
-        ("gen.locality", "gen.efficacy", "Edits answered, and answers that stayed"),
-        ("gen.locality", "gen.portability", "Consequences that follow, and answers that stayed"),
-        ("seconds", "gen.generalization", "Other wordings, and time"),
+        ("gen.locality", "gen.efficacy", "Edits answered, answers that stayed"),
+        ("gen.locality", "gen.portability", "Consequences, answers that stayed"),
+        ("seconds", "gen.generalization", "Other wordings, time"),
     )
     found = [
         element("figure", joined([element("h4", said), picture]))

@@ -49,6 +49,7 @@ table { border-collapse: separate; border-spacing: 0; font-size: .92rem; line-he
   min-width: 100%; border-bottom: 1.5px solid var(--rule); }
 caption { text-align: left; color: var(--soft); font-size: .88rem; padding: 0 0 .5rem;
   caption-side: top; }
+caption b { color: var(--ink); }
 caption > span { display: block; position: sticky; left: 0; width: min(46rem, 100vw - 3rem); }
 th, td { text-align: left; padding: .4rem .75rem; vertical-align: top; }
 tbody th { font-weight: 500; }
@@ -57,16 +58,18 @@ thead th { font-weight: 600; border-top: 1.5px solid var(--rule);
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 th:first-child, td:first-child { padding-left: .25rem; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums lining-nums; }
-td.n { white-space: nowrap; }
+table:not(.worst) td { white-space: nowrap; }
 td small { display: block; color: var(--soft); font-size: .8rem; }
 table.board th[scope=row], table.heat th[scope=row] { position: sticky; left: 0;
   background: var(--bg); white-space: nowrap; z-index: 1; }
 table.board tr.unedited > * { color: var(--soft); font-style: italic; }
 table.heat td[style] { background: color-mix(in srgb, var(--heat) calc(var(--v) * 42%),
   transparent); border-left: 2px solid var(--bg); }
-table.worst { min-width: 42rem; } table.worst td { overflow-wrap: anywhere; }
+table.worst { min-width: 42rem; } table.worst td { overflow-wrap: break-word; min-width: 6rem; }
 table.worst td:nth-child(2) { min-width: 14rem; } table.worst th { white-space: nowrap; }
 b.best { font-weight: 700; } .up { color: var(--good); } .down { color: var(--bad); }
+td .up, td .down { display: inline-block; width: 1rem; margin-right: -1rem; text-align: center;
+  font-size: .72em; vertical-align: .1em; }
 .key { display: inline-block; width: .85em; height: .85em; margin-right: .45em;
   vertical-align: -.08em; fill: currentColor; stroke: currentColor; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr));
@@ -81,7 +84,7 @@ svg .dim { fill: var(--soft); font-size: 11px; } svg .name { font-size: 12px; }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg .axis { stroke: var(--soft); }
 svg .limit { stroke: var(--bad); stroke-dasharray: 4 4; opacity: .7; }
 svg .mark { fill: currentColor; stroke: var(--bg); stroke-width: 1; }
-svg .bar { stroke: currentColor; stroke-width: 1.5; fill: none; opacity: .55; }
+svg .bar { stroke: currentColor; stroke-width: 1.5; fill: none; opacity: .4; }
 svg .curve { stroke: currentColor; stroke-width: 2; fill: none; stroke-linejoin: round; }
 svg .band { fill: currentColor; opacity: .13; } svg .leader { stroke: var(--soft); opacity: .6; }
 svg .front { stroke: var(--soft); stroke-dasharray: 2 4; fill: none; }
