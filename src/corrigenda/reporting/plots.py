@@ -301,12 +301,13 @@ def curves(lines: Sequence[Curve], title: str) -> Markup:
         if x(n) - written > 30:  # leave out labels that would touch
             shapes.append(_text(x(n), bottom + 17, f"{n:g}", "dim", "middle"))
             written = x(n)
+    kind = "band" if len(lines) < 3 else "band faint"  # many over each other would be grey
     for line in lines:
         band = [(x(n), y(high)) for n, _, _, high in line.points]
         band += [(x(n), y(low)) for n, _, low, _ in reversed(line.points)]
         points = [(x(n), y(value)) for n, value, *_ in line.points]
         shapes.append(
-            f'<g class="{_color(line.index)}"><polygon class="band" points="{_joined(band)}"/>'
+            f'<g class="{_color(line.index)}"><polygon class="{kind}" points="{_joined(band)}"/>'
             f'<polyline class="curve" points="{_joined(points)}"/></g>'
         )
     for line in lines:

@@ -154,7 +154,7 @@ def tradeoffs(board: Board, index: Index) -> Markup:
 
 def retention(board: Board, index: Index) -> Markup:
     """The share of all edits made so far that is still answered, for sequences."""
-    lines, facts = [], []
+    lines, rows = [], []
     for row in board.methods:
         for report in row.reports:
             points = [
@@ -164,32 +164,32 @@ def retention(board: Board, index: Index) -> Markup:
             ]
             if points:
                 lines.append(Curve(row.label, points, index.get(row.label, 0)))
-                facts.append(_sequence(row.label, report))
+                rows.append((_plainly(row, index), *_sequence(report)))
     picture = curves(lines, "Retention by number of edits")
     if not picture:
         return Markup("")
-    caption = element(
-        "figcaption", "The share of all edits made so far that is still answered, in %, with its "
-        "95 % interval; dashed at 60 %. A line per run: other orders of the edits (seeds) show "
-        "the spread.",
-    )  # fmt: skip
-    figure = element("figure", joined([picture, caption]), class_="wide")
-    return joined([figure, element("ul", joined(element("li", fact) for fact in facts))])
+    said = (
+        "The share of all edits made so far that is still answered, in %, with its 95 % interval; "
+        "dashed at 60 %. A line per run: other orders of the edits (seeds) show the spread."
+    )
+    figure = element("figure", joined([picture, element("figcaption", said)]), class_="wide")
+    heads = ["method", "seed", "CP@60", *SEQUENCE.values()]
+    caption = "CP@60 is the largest number of edits with at least 60 % retained; the rest × 100."
+    numbers = range(1, len(heads))
+    return joined([figure, table(caption, heads, rows, numbers=numbers, kind="board")])
 
 
-def _sequence(label: str, report: Report) -> str:
-    facts = [
-        f"{label}: largest number of edits with at least 60 % retained (CP@60): {report.capacity}"
-    ]
-    for name, title in (
-        ("gen.immediate", "right after each edit"),
-        ("gen.retained", "on the final model"),
-        ("gen.retained:oldest", "oldest tenth on the final model"),
-        ("gen.forgetting", "mean fall from the best moment"),
-    ):
-        if name in report.scores:
-            facts.append(f"{title} {format_score(name, report.scores[name])}")
-    return "; ".join(facts)
+SEQUENCE = {
+    "gen.immediate": "right after each edit",
+    "gen.retained": "on the final model",
+    "gen.retained:oldest": "oldest tenth, final model",
+    "gen.forgetting": "mean fall from the best",
+}
+
+
+def _sequence(report: Report) -> list[Cell]:
+    scores = [_with_interval(report.scores.get(name), name) for name in SEQUENCE]
+    return [str(report.environment.get("seed") or 0), str(report.capacity), *scores]
 
 
 def lifelong(one: Lifelong, index: Index) -> Markup:

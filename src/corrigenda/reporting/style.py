@@ -86,7 +86,8 @@ svg .limit { stroke: var(--bad); stroke-dasharray: 4 4; opacity: .7; }
 svg .mark { fill: currentColor; stroke: var(--bg); stroke-width: 1; }
 svg .bar { stroke: currentColor; stroke-width: 1.5; fill: none; opacity: .4; }
 svg .curve { stroke: currentColor; stroke-width: 2; fill: none; stroke-linejoin: round; }
-svg .band { fill: currentColor; opacity: .13; } svg .leader { stroke: var(--soft); opacity: .6; }
+svg .band { fill: currentColor; opacity: .13; } svg .faint { opacity: .05; }
+svg .leader { stroke: var(--soft); opacity: .6; }
 svg .front { stroke: var(--soft); stroke-dasharray: 2 4; fill: none; }
 .s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); }
 .s3 { color: var(--s3); } .s4 { color: var(--s4); } .s5 { color: var(--s5); }
