@@ -45,6 +45,16 @@ def test_a_grid_is_every_combination_once(folder: Path) -> None:
     assert all(Job.from_dict(job.to_dict()) == job for job in jobs)
 
 
+def test_the_documented_grid_is_one() -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "sweeps.md"
+    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    grid = Grid.parse(text)
+    assert [one.label for one in grid.editors] == [
+        "rome", "ft-m layers=1", "memit clamp=2", "memit clamp=4",
+    ]  # fmt: skip
+    assert grid.models[1].revision and grid.known_only and len(grid.skip) == 1
+
+
 def test_combinations_are_skipped() -> None:
     rules = (
         'skip = [{ editor = "rome", model = "atlas-t5" }, { mode = "batch", editor = "ft-m" }]\n'

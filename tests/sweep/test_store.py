@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import pytest
 from corrigenda.errors import DataError, InputError
 from corrigenda.evaluate import evaluate
 from corrigenda.sweep import attempt as attempts
-from corrigenda.sweep import local
+from corrigenda.sweep import cluster, local
 from corrigenda.sweep.attempt import attempt
 from corrigenda.sweep.jobs import Job, Models
 from corrigenda.sweep.store import Store
-from corrigenda.sweep.tables import query
+from corrigenda.sweep.tables import check_installed, query
 from tests.lookup_model import Flip, LookupModel, Refusing, Weak, case
 
 CASES = [case(j) for j in range(4)]
@@ -138,6 +139,22 @@ def test_a_new_plan_hides_what_is_not_asked_for(store: Store) -> None:
     assert store.reports() == [] and store.tables("scores") == []
     with pytest.raises(DataError, match="No job"):
         query(store, "select 1")
+
+
+@pytest.mark.parametrize(
+    ("library", "use", "extra"),
+    [
+        ("pyarrow", lambda store: check_installed(), "sweep"),
+        ("duckdb", lambda store: query(store, "select 1"), "query"),
+        ("ray", lambda store: next(cluster.run(JOBS, store)), "ray"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    store: Store, monkeypatch, library, use, extra
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    with pytest.raises(InputError, match=rf"corrigenda\[{extra}\]"):
+        use(store)
 
 
 def test_another_directory_is_no_sweep(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The file that declares a sweep, and the jobs that it stands for: every combination.
 
     editors = ["rome", { name = "ft-m", set = { layers = [1] }, vary = { lr = [1e-3, 5e-3] } }]
-    models = ["atlas", { name = "gpt2", revision = "607a30d" }]
+    models = ["atlas", { name = "my-models/gpt2-large", dtype = "bfloat16" }]
     data = ["atlas", "counterfact"]
     seeds = [0, 1]
     sizes = [100]

@@ -207,18 +207,19 @@ class Models:
         )
         if drawn not in self._known:
             cases = job.cases()
-            self._known[drawn] = known_only(
+            found = known_only(
                 model,
                 cases,
                 limit=job.size,
                 max_new_tokens=job.max_new_tokens,
                 batch_size=job.batch_size,
             )
-            if not self._known[drawn]:
+            if not found:
                 raise InputError(
                     f"{model.id} knows the true answer of none of the {len(cases)} cases of "
                     f"{job.data}. Take other data, or drop known_only."
                 )
+            self._known[drawn] = found
         return self._known[drawn]
 
 

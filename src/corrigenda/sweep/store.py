@@ -124,16 +124,19 @@ class Store:
     # -- results -----------------------------------------------------------------------------
 
     def report(self, key: str) -> Report:
-        """The report of a job that is done, under the label of the plan."""
-        report = Report.from_json(self._report(key).read_text(encoding="utf-8"))
-        job = self.jobs().get(key)
-        if job is not None:
-            report.environment["label"] = job.label or job.editor
-        return report
+        """The report of a job that is done."""
+        return Report.from_json(self._report(key).read_text(encoding="utf-8"))
 
     def reports(self) -> list[Report]:
-        """Of the jobs asked for last those that are done, in the order of the grid."""
-        return [self.report(key) for key in self.jobs() if self.done(key)]
+        """Of the jobs asked for last those that are done, in the order of the grid and under the
+        labels that it gives them."""
+        found = []
+        for key, job in self.jobs().items():
+            if self.done(key):
+                report = self.report(key)
+                report.environment["label"] = job.label or job.editor
+                found.append(report)
+        return found
 
     def failures(self) -> dict[str, Mapping[str, Any]]:
         """Of the jobs asked for last those that failed, by key."""
