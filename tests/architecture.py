@@ -64,7 +64,8 @@ LAYERS = {
     "attempt.py": "evaluate",
     "lifelong/": "evaluate",
     "report.py": "evaluate",
-    "report_page.py": "evaluate",
+    "reporting/": "evaluate",
+    "sweep/": "sweep",
 }
 # Layer -> the layers that it may import, besides itself.
 MAY_IMPORT = {
@@ -80,6 +81,7 @@ MAY_IMPORT = {
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
     "evaluate": {"base", "core", "ledger", "metrics", "atlas"},
     "harness": {"base", "core", "metrics", "models"},
+    "sweep": {"base", "core", "metrics", "benchmarks", "models", "editors", "evaluate"},
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
@@ -90,9 +92,10 @@ OPTIONAL = {
     "fastapi",
     "uvicorn",
     "ray",
+    "pyarrow",
+    "duckdb",
     "diffusers",
     "PIL",
-    "pyarrow",
     "sentence_transformers",
     "datasets",
     "pandas",

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import html.parser
 import math
-import re
 from dataclasses import replace
 
 import pytest
 
-from corrigenda.edit import Case, Probe, Rewrite
 from corrigenda.errors import DataError, InputError
 from corrigenda.evaluate import evaluate
 from corrigenda.metrics.aggregate import Score
@@ -154,82 +151,6 @@ def test_damage_to_others_is_among_the_worst():
     assert [(p["axis"], p["wanted"], p["after"]) for p in probes] == [
         ("locality", "Paris", "Rome. And so on")
     ]
-
-
-# -- HTML -------------------------------------------------------------------------------------
-
-
-class Page(html.parser.HTMLParser):
-    """Checks that elements close in order, and collects what the page refers to."""
-
-    VOID = frozenset({"meta", "line", "rect", "circle", "path", "polyline", "polygon"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.links: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
-        self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID or (tag in ("rect", "circle") and not self.self_closed):
-            self.open.append(tag)
-
-    @property
-    def self_closed(self) -> bool:
-        return (self.get_starttag_text() or "").endswith("/>")
-
-    def handle_startendtag(self, tag, attrs):
-        self.seen.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, (tag, self.open)
-        self.open.pop()
-
-
-def test_the_page_stands_alone(report, sequence):
-    for one in (report, sequence):
-        text = one.to_html()
-        page = Page(text)
-        assert page.links == []
-        assert "script" not in page.seen
-        assert not re.search(r"https?://|@import|url\(", text)
-        assert "prefers-color-scheme: dark" in text
-        assert text.count("<svg") == (2 if one.retention else 1)
-
-
-def test_the_page_shows_scores_failures_and_worst_cases(report):
-    text = report.to_html()
-    for part in ("83.3", "unedited 0.0", "1 edits raised an error", "UnstableEditError: refused",
-                 "What went worst", "S1 is in → Rome", "time per edit"):  # fmt: skip
-        assert part in text
-
-
-def test_the_page_shows_the_retention_curve(sequence):
-    text = sequence.to_html()
-    assert "Retention" in text
-    assert "(CP@60): 1" in text
-    assert 'class="curve"' in text
-    assert "after 6 edits: 16.7" in text
-
-
-def test_text_from_data_and_models_is_escaped():
-    class Rude(LookupModel):
-        id = "<b>model</b>"
-
-        def generate(self, prompts, *, max_new_tokens=16, batch_size=64):
-            return ["<script>alert('x')</script>"] * len(prompts)
-
-    edit = Rewrite("<i>{}</i> is in", "S1", "Rome", "Paris")
-    probes = (Probe("S1 & <u>co</u> is in", ("Rome",), "generalization", "a<b"),)
-    text = evaluate(Rude(), Flip(), [Case(edit, probes, "<id>", "<source>")]).to_html()
-    Page(text)
-    for bad in ("<script>", "<b>model", "<i>S1", "<u>co", "a<b", "<id>", "<source>"):
-        assert bad not in text
-    assert "&lt;script&gt;" in text
 
 
 # -- files ------------------------------------------------------------------------------------

@@ -223,10 +223,16 @@ class _Run:
         total = len(self.cases)
         for chunk in _chunks(range(total), CASES_AT_ONCE):
             todo = self.open(chunk)
-            befores = observe(self.model, [self.cases[j] for j in todo], self.budget, unedited=True)
-            for j, before in zip(todo, befores, strict=True):
+            if not todo:
+                continue
+            # All of them are asked, also those that are finished: prompts that go through the
+            # model together share their padding, so a resumed run gives the very same bits.
+            cases = [self.cases[j] for j in chunk]
+            befores = observe(self.model, cases, self.budget, unedited=True)
+            for j, before in zip(chunk, befores, strict=True):
                 self.progress("cases", j, total)
-                self.alone(j, before)
+                if j in todo:
+                    self.alone(j, before)
         self.progress("cases", total, total)
         return [self.results[key] for key in self.keys]
 
@@ -262,10 +268,14 @@ class _Run:
         for chunk in _chunks(range(total), CASES_AT_ONCE):
             self.progress("final model", chunk[0], total)
             todo = self.open(chunk)
-            cases = [self.cases[j] for j in todo]
+            if not todo:
+                continue
+            cases = [self.cases[j] for j in chunk]  # all of them, as in `single`
             befores = observe(self.model, cases, self.budget, unedited=True)
             found = under(self.model, whole, cases, self.budget) if whole else None
-            for at, j in enumerate(todo):
+            for at, j in enumerate(chunk):
+                if j not in todo:
+                    continue
                 after = found.observations[at] if found else befores[at]
                 moved = found.divergences[at] if found else None
                 self.write(j, facts[j], befores[at], after, moved, histories[j])

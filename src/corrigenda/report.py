@@ -22,11 +22,10 @@ from .metrics.aggregate import Score, aggregate
 from .metrics.cost import edits_per_second
 from .metrics.observation import Observation, record_scores
 from .metrics.sequential import capacity, forgetting, immediate, oldest
-from .metrics.statistics import holm, mcnemar, paired_bootstrap
 from .metrics.text import answer_of
 from .metrics.titles import COLUMNS, HEADLINE, format_score
 
-__all__ = ["Report", "Score", "compare"]
+__all__ = ["SCHEMA", "Report", "Score", "compare", "items", "record_key"]
 
 SCHEMA = "corrigenda.report/1"
 
@@ -93,6 +92,22 @@ class Report:
         points = [(point["edits"], point["retained"].value) for point in self.retention]
         return capacity(points) if points else None
 
+    @property
+    def label(self) -> str:
+        """What tables call the method: its label in a sweep, or the editor's name."""
+        return str(self.environment.get("label") or self.name)
+
+    def records(self, edited: bool = True) -> dict[str, dict[str, list[float]]]:
+        """Scores of every record, one value per prompt, by what identifies it: its edit and id."""
+        total = int(self.environment.get("data", {}).get("cases", len(self.rows)))
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in self.rows:
+            scores = _record(row, edited) | (_sequence_scores(row, total) if edited else {})
+            record = found.setdefault(record_key(row), {})
+            for name, values in scores.items():
+                record.setdefault(name, []).extend(values)
+        return found
+
     def worst(self, n: int = 10) -> list[dict[str, Any]]:
         """The records that went worst: {"row", "score", "probes"}.
 
@@ -101,10 +116,10 @@ class Report:
         """
         judged = []
         for row in self.rows:
-            items = _items(row)
+            found = items(row)
             axes: dict[str, list[float]] = {}
             failed = []
-            for probe, before, after, kl in items:
+            for probe, before, after, kl in found:
                 value = record_scores([(probe, before, after, kl)])
                 passed = _headline_value(value)
                 if passed is None:
@@ -167,9 +182,9 @@ class Report:
 
     def to_html(self) -> str:
         """A page that needs nothing but itself: scores, plots, worst cases, provenance."""
-        from .report_page import page
+        from .reporting.page import page
 
-        return page(self)
+        return page([self])
 
     def write(self, path: Path | str) -> Path:
         """Write as .json, .md or .html, by the suffix. Atomic. Raises `InputError` otherwise."""
@@ -224,20 +239,25 @@ def compare(reports: Sequence[Report]) -> str:
 Item = tuple[Probe, Observation, Observation, tuple[float, float] | None]
 
 
-def _items(row: Mapping[str, Any], edited: bool = True) -> list[Item]:
+def items(row: Mapping[str, Any], edited: bool = True) -> list[Item]:
     """A row's probes with what they got. Unedited: the model before, compared with itself."""
-    items: list[Item] = []
+    found: list[Item] = []
     for part in row["probes"]:
         before = Observation.from_dict(part["before"])
         after = Observation.from_dict(part["after"]) if edited else before
         kl = part["kl"] if edited else None
         pair = None if kl is None else tuple(math.inf if x is None else x for x in kl)
-        items.append((Probe.from_dict(part["probe"]), before, after, pair))  # type: ignore[arg-type]
-    return items
+        found.append((Probe.from_dict(part["probe"]), before, after, pair))  # type: ignore[arg-type]
+    return found
+
+
+def record_key(row: Mapping[str, Any]) -> str:
+    """What identifies the record of a row: its edit and its id."""
+    return json.dumps([row["id"], row["edit"]], sort_keys=True)
 
 
 def _record(row: Mapping[str, Any], edited: bool = True) -> dict[str, list[float]]:
-    return record_scores(_items(row, edited))
+    return record_scores(items(row, edited))
 
 
 def _history(row: Mapping[str, Any]) -> dict[int, float]:
@@ -383,37 +403,16 @@ def _footnotes(report: Report, named: bool) -> str:
 
 def _differences(reports: Sequence[Report]) -> str:
     """Paired differences of headline scores to the first report, as a table."""
-    first, found = reports[0], []
-    for other in reports[1:]:
-        for name in HEADLINE:
-            a, b = _by_case(first, name), _by_case(other, name)
-            shared = sorted(a.keys() & b.keys())
-            if len(shared) < 2 or len(shared) < max(len(a), len(b)):
-                continue
-            x, y = [b[key] for key in shared], [a[key] for key in shared]
-            mean, (low, high), p = paired_bootstrap(x, y)
-            if set(x) | set(y) <= {0.0, 1.0}:
-                p = mcnemar(
-                    sum(i > j for i, j in zip(x, y, strict=True)),
-                    sum(i < j for i, j in zip(x, y, strict=True)),
-                )
-            found.append((other.name, name, Score(mean, low, high, len(shared), 0, "paired"), p))
+    from .reporting.paired import against
+
+    first = reports[0]
+    others = [(report.name, report.records()) for report in reports[1:]]
+    found = against(first.records(), others, HEADLINE)
     if not found:
         return ""
-    adjusted = holm([p for *_, p in found])
     table = [["", "score", f"difference to {first.name}", "n", "p (Holm)"]]
-    for (label, name, score, _), p in zip(found, adjusted, strict=True):
-        count = str(score.n_records)
-        table.append([label, HEADLINE[name], format_score(name, score), count, f"{p:.4f}"])
+    for one in found:
+        shown = format_score(one.score, one.difference)
+        count = str(one.difference.n_records)
+        table.append([one.method, HEADLINE[one.score], shown, count, f"{one.adjusted:.4f}"])
     return _markdown(table)
-
-
-def _by_case(report: Report, name: str) -> dict[str, float]:
-    """Record scores by what identifies a record: its edit and id."""
-    values = {}
-    for row in report.rows:
-        parts = _record(row).get(name)
-        if parts:
-            key = json.dumps([row["id"], row["edit"]], sort_keys=True)
-            values[key] = math.fsum(parts) / len(parts)
-    return values

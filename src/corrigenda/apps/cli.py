@@ -25,6 +25,8 @@ from . import (
     health,
     ledger,
     lifelong,
+    report,
+    sweep,
     trace,
 )
 from .console import guarded
@@ -86,6 +88,14 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         "corrigenda lifelong atlas --editors alphaedit,encore --edits 1000 --orders 0,1,2 "
         "-o lifelong",
     ),
+    ("sweep", sweep.sweep, EDIT, "corrigenda sweep grid.toml -o results --resume --runner ray"),
+    (
+        "query",
+        sweep.query,
+        EDIT,
+        'corrigenda query results "select method, avg(passed) from probes group by all"',
+    ),
+    ("report", report.report, EDIT, "corrigenda report results -o report.html"),
     (
         "trace",
         trace.trace,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..edit import Rewrite, read_edits
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError
 from .console import counting, waiting
 
 if TYPE_CHECKING:
@@ -160,6 +158,7 @@ def editor_from(
     of the wrong type.
     """
     from ..editors import editor_class
+    from ..editors._settings import configured
 
     cls = editor_class(name)
     known = {field.name for field in fields(cls)}
@@ -177,67 +176,7 @@ def editor_from(
         asked[key] = value
     if seed is not None and "seed" in known:
         asked.setdefault("seed", str(seed))
-    types = typing.get_type_hints(cls)
-    values = {}
-    for key, value in asked.items():
-        if key not in known:
-            raise UnknownNameError(f"hyperparameter of {cls.name}", key, known)
-        values[key] = _typed(cls.name, key, value, types[key])
-    return cls(**values)
-
-
-def _typed(editor: str, name: str, text: str, kind: Any) -> Any:
-    """A value of the type that the dataclass declares.
-
-    Lists may be written with commas and ranges, "4,5,6" or "4-8", or as JSON; "none" is None.
-    """
-    import json
-
-    from pydantic import TypeAdapter, ValidationError
-
-    candidates: list[Any] = [None] if text.lower() in ("none", "null") else []
-    candidates.append(text)
-    with contextlib.suppress(ValueError):
-        candidates.append(json.loads(text))
-    candidates.append(_listed(text))
-    adapter = TypeAdapter(kind)
-    for candidate in candidates:
-        try:
-            return adapter.validate_python(candidate)
-        except ValidationError:
-            continue
-    raise InputError(
-        f"{name}={text} is not a value for {editor}: it takes {_type_name(kind)}. "
-        f"`corrigenda editors {editor}` lists the hyperparameters with their defaults."
-    )
-
-
-def _listed(text: str) -> list[str]:
-    found: list[str] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if dash and first.isdigit() and last.isdigit():
-            found += [str(n) for n in range(int(first), int(last) + 1)]
-        else:
-            found.append(part.strip())
-    return found
-
-
-def _type_name(kind: Any) -> str:
-    """A declared type in words that a command line understands."""
-    if kind is type(None):
-        return "none"
-    if isinstance(kind, type) and not typing.get_args(kind):
-        return {"int": "a whole number", "float": "a number", "str": "text"}.get(
-            kind.__name__, kind.__name__
-        )
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(map(str, arguments))
-    if typing.get_origin(kind) is tuple:
-        inner = arguments[0]
-        return "a list of pairs, as JSON" if typing.get_args(inner) else "numbers such as 4,5,6"
-    return " or ".join(_type_name(a) for a in arguments)
+    return configured(cls, asked)
 
 
 def numbers(option: str, text: str) -> list[int]:

@@ -29,7 +29,7 @@ from ._files import SUFFIXES
 from .atlas import MADE
 from .registry import BENCHMARKS, Benchmark
 
-__all__ = ["BENCHMARKS", "MADE", "Benchmark", "DataWarning", "find", "load_cases"]
+__all__ = ["BENCHMARKS", "MADE", "Benchmark", "DataWarning", "canonical", "find", "load_cases"]
 
 
 class DataWarning(UserWarning):
@@ -68,6 +68,12 @@ _FORMATS = (
 )
 
 
+def canonical(name: str) -> str:
+    """A data set's name with its underscores; any other text as it is."""
+    spelled = name.replace("-", "_")
+    return spelled if spelled in BENCHMARKS else name
+
+
 def load_cases(
     name_or_path: str | Path,
     *,
@@ -90,8 +96,7 @@ def load_cases(
     if limit is not None and limit < 1:
         raise DataError(f"A limit is at least 1 case, not {limit}.")
     name = str(name_or_path)
-    if (spelled := name.replace("-", "_")) in BENCHMARKS:
-        name = spelled
+    name = canonical(name)
     if name in MADE:
         return MADE[name](limit, seed)
     if name in BENCHMARKS:

@@ -42,7 +42,7 @@ from .layouts import Layout
 from .text import TextModel
 from .verify import verify
 
-__all__ = ["kind_of", "load"]
+__all__ = ["kind_of", "load", "place"]
 
 _PACKAGED = (
     "atlas",
@@ -151,6 +151,14 @@ def kind_of(name: str | os.PathLike[str]) -> str:
         config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     kinds = {AutoModelForSeq2SeqLM: "encoder-decoder", AutoModelForMaskedLM: "masked"}
     return kinds.get(_auto_class(config, id), "causal")
+
+
+def place(name: str | os.PathLike[str]) -> Path | str:
+    """The directory that a model is loaded from, or the hub id where it is none.
+
+    Raises what `load` raises for a name that is none.
+    """
+    return _locate(name)[0]
 
 
 # -- what is asked for ------------------------------------------------------------------------
