@@ -1,9 +1,8 @@
-"""How well a score tells edited models (or answers) from unedited ones.
+"""Was this model edited, was this answer? Scores of detectors (Youssef et al. 2024, 2405.02765).
 
-    AUROC = P(edited score > unedited score) + ½ P(both are equal)
+    AUROC = P(score of an edited one > score of a clean one) + ½ P(equal)
 
-over all pairs of one edited and one unedited item: 1 for a perfect score, ½ for one that knows
-nothing, 0 for one that is always wrong.
+A detector's threshold is set on clean models alone, at the false-positive rate that one accepts.
 """
 
 from __future__ import annotations
@@ -15,34 +14,51 @@ import numpy as np
 
 from ..errors import InputError
 
-__all__ = ["auroc", "auroc_interval"]
+__all__ = ["accuracy", "auroc", "threshold", "top_one"]
 
 
-def auroc(edited: Sequence[float], unedited: Sequence[float]) -> float:
-    """Area under the ROC curve; ties count a half. Raises `InputError` for an empty side."""
-    if not len(edited) or not len(unedited):
-        raise InputError(
-            f"An AUROC needs scores of both kinds; got {len(edited)} edited and {len(unedited)} "
-            "unedited."
-        )
-    above = np.asarray(edited, float)[:, None] - np.asarray(unedited, float)[None, :]
-    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+def auroc(edited: Sequence[float], clean: Sequence[float]) -> float:
+    """Area under the ROC curve, 0 to 1; ½ is chance. Ties count ½ (Mann and Whitney 1947).
 
-
-def auroc_interval(area: float, edited: int, unedited: int) -> tuple[float, float]:
-    """95 % interval of an AUROC from its sample sizes (Hanley and McNeil 1982), within [0, 1].
-
-    At 0 and 1 the formula gives width zero, which two small samples do not warrant: there the
-    exact bound of a proportion that was never missed is taken, with the smaller sample.
+    Higher scores should mean edited. Raises `InputError` for an empty side or a NaN.
     """
-    if area in (0.0, 1.0):
-        least = 0.05 ** (1 / min(edited, unedited))
-        return (least, 1.0) if area else (0.0, 1 - least)
-    one, two = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = (
-        area * (1 - area)
-        + (edited - 1) * (one - area**2)
-        + (unedited - 1) * (two - area**2)
-    ) / (edited * unedited)
-    spread = 1.959964 * math.sqrt(max(variance, 0.0))
-    return max(0.0, area - spread), min(1.0, area + spread)
+    x, y = _scores(edited, "edited"), np.sort(_scores(clean, "clean"))
+    below, upto = np.searchsorted(y, x, "left"), np.searchsorted(y, x, "right")
+    return float((below + upto).sum() / (2 * len(x) * len(y)))
+
+
+def threshold(clean: Sequence[float], rate: float = 0.05) -> float:
+    """The least threshold that at most this share of the clean scores exceeds.
+
+    Raises `InputError` for a rate outside [0, 1), no scores, or a NaN.
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"A false-positive rate is from 0 to below 1, not {rate}.")
+    y = np.sort(_scores(clean, "clean"))
+    return float(y[len(y) - 1 - math.floor(rate * len(y))])
+
+
+def accuracy(edited: Sequence[float], clean: Sequence[float], above: float) -> float:
+    """Share of scores on the right side of a threshold: edited ones above it, clean ones not."""
+    x, y = _scores(edited, "edited"), _scores(clean, "clean")
+    return float(((x > above).sum() + (y <= above).sum()) / (len(x) + len(y)))
+
+
+def top_one(found: Sequence[object], true: Sequence[object]) -> float:
+    """Share of cases whose first guess (the edited module, the object) is the right one.
+
+    Raises `InputError` for lists of unlike length, or empty ones.
+    """
+    if not found or len(found) != len(true):
+        raise InputError(f"Each guess needs its answer; got {len(found)} and {len(true)}.")
+    return sum(a == b for a, b in zip(found, true, strict=True)) / len(true)
+
+
+def _scores(values: Sequence[float], name: str) -> np.ndarray:
+    scores = np.asarray(values, dtype=float)
+    if not len(scores) or np.isnan(scores).any():
+        raise InputError(
+            f"A detector is scored on numbers: the {name} side has {len(scores)} scores, "
+            f"{int(np.isnan(scores).sum())} of them NaN."
+        )
+    return scores
