@@ -27,6 +27,7 @@ LAYERS = {
     "models/": "models",
     "locate/": "locate",
     "editors/": "editors",
+    "audit/": "audit",
     "benchmarks/": "benchmarks",
     "metrics/": "metrics",
     "atlas/": "atlas",
@@ -71,6 +72,18 @@ MAY_IMPORT = {
     "locate": {"numerics", "base", "core", "models", "ledger"},
     "editors": {"numerics", "base", "core", "atlas", "models", "ledger", "locate"},
     "evaluate": {"base", "core", "ledger", "metrics"},
+    "audit": {
+        "numerics",
+        "base",
+        "core",
+        "atlas",
+        "metrics",
+        "models",
+        "ledger",
+        "locate",
+        "editors",
+        "evaluate",
+    },
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {

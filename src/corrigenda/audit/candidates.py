@@ -6,16 +6,18 @@ for its own models, a list of names and wordings for others, or text that the mo
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ..edit import Rewrite
 from ..errors import DataError
 from ..models.text import TextModel
 
-__all__ = ["Candidates", "continuations", "of_atlas", "of_files"]
+__all__ = ["Candidates", "continuations", "of_atlas", "of_files", "with_objects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,23 @@ def of_atlas() -> Candidates:
     return Candidates(
         tuple(sorted(names)), prompts, frozenset(names | {fact.object for fact in whole.given})
     )
+
+
+def with_objects(edits: Sequence[Rewrite], each: int = 12, seed: int = 0) -> list[Rewrite]:
+    """Facts of the embedded world, as they are, that have the old objects of edits and their relation:
+    at most so many per object, about other subjects than the edits', in wordings drawn at random."""
+    from ..atlas.graph import world
+    from ..atlas.templates import trained
+
+    whole, draw, found = world(), random.Random(seed), []
+    taken = {edit.subject for edit in edits}
+    wanted = dict.fromkeys((e.relation, e.target_true) for e in edits if e.relation and e.target_true)
+    for relation, object in wanted:
+        others = [s for s in whole.subjects(relation, object) if s not in taken]
+        for name in draw.sample(others, min(each, len(others))):
+            texts = [t for t in trained(name, relation) if t.form == "object_last"]
+            found.append(Rewrite(draw.choice(texts).prompt(), name, object, object, relation))
+    return found
 
 
 def of_files(

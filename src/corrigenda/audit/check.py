@@ -15,7 +15,7 @@ from ..metrics.statistics import bootstrap, wilson
 from ..metrics.text import answer_of, begins
 from ..models.text import TextModel
 
-__all__ = ["Check", "holds", "mean", "returns", "share"]
+__all__ = ["LENGTH", "Check", "holds", "mean", "returns", "share"]
 
 LENGTH = 12  # tokens of an answer
 

@@ -2,9 +2,10 @@
 
     lens   the logit lens (see `locate/lens.py`): the old object's first token is the most probable one
            at some layer before the last
-    probe  a linear probe per layer, trained on the unedited model to tell the old objects of all edits
-           apart by the state where the answer begins, on other wordings than the edits' own; how often
-           it still reads the old object from the edited model, at the layer where it does so most
+    probe  a linear probe per layer, trained on the unedited model to tell objects apart by the state
+           where the answer begins, on facts about *other* subjects that have these objects (on the
+           subjects' own it would learn their names); how often it still reads the old object from
+           the edited model, at the layer where it does so most, which makes it an upper bound
 
 Both are reported beside the same number of the unedited model, and the probe beside its majority rate:
 a trace is what stands out of that, not the bare number.
@@ -25,7 +26,6 @@ from ..models.hooks import captured
 from ..models.text import TextModel
 from ..numerics.probe import majority, probe_read
 from .check import Check, share
-from .rephrasing import wordings
 
 __all__ = ["probed", "seen_through"]
 
@@ -52,35 +52,34 @@ def _leads(model: TextModel, edit: Rewrite) -> list[bool]:
 
 
 def probed(
-    model: TextModel,
-    delta: Delta,
-    edits: Sequence[Rewrite],
-    *,
-    k: int = 6,
-    world: bool = False,
-    seed: int = 0,
+    model: TextModel, delta: Delta, edits: Sequence[Rewrite], lessons: Sequence[Rewrite]
 ) -> Check:
-    """On the unedited model: the probe, as described above. Nothing is asked of fewer than two old
-    objects."""
+    """On the unedited model: the probe, as described above.
+
+    lessons  facts as they are, their `target` the true object. Those about an edited subject are left
+             out; so are edits whose old object none of the others has.
+    """
     about = "old object read by a linear probe, at its best layer"
-    known = [edit for edit in edits if edit.target_true]
-    names = sorted({edit.target_true or "" for edit in known})
-    if len(names) < 2:
+    edited = {edit.subject for edit in edits}
+    taught = [fact for fact in lessons if fact.subject not in edited]
+    names = sorted({fact.target for fact in taught})
+    known = [edit for edit in edits if edit.target_true in names]
+    if len(names) < 2 or not known:
         return share("probe.old", about, [], good="low")
-    pairs = [(t, e) for e in known for t in wordings(e, k, world=world, seed=seed)]
-    classes = torch.tensor([names.index(e.target_true or "") for _, e in pairs])
-    truth = torch.tensor([names.index(e.target_true or "") for e in known])
+    classes = torch.tensor([names.index(fact.target) for fact in taught])
+    truth = torch.tensor([names.index(edit.target_true or "") for edit in known])
     own = [edit.text for edit in known]
-    lessons, before = _states(model, [t for t, _ in pairs]), _states(model, own)
+    states, before = _states(model, [fact.text for fact in taught]), _states(model, own)
     with delta.applied(model):
         after = _states(model, own)
-    read = [probe_read(a, classes, b) == truth for a, b in zip(lessons, after, strict=True)]
-    clean = [probe_read(a, classes, b) == truth for a, b in zip(lessons, before, strict=True)]
+    read = [probe_read(a, classes, b) == truth for a, b in zip(states, after, strict=True)]
+    clean = [probe_read(a, classes, b) == truth for a, b in zip(states, before, strict=True)]
     best = max(range(len(read)), key=lambda j: int(read[j].sum()))
     return share(
         "probe.old", about, read[best].tolist(), good="low", edits=known,
-        layer=best, unedited=float(clean[best].double().mean()), chance=majority(truth),
+        layer=best, unedited=float(clean[best].double().mean()), chance=majority(classes),
         by_layer=[float(one.double().mean()) for one in read],
+        unedited_by_layer=[float(one.double().mean()) for one in clean],
     )
 
 

@@ -18,6 +18,7 @@ from ..edit import Rewrite
 from ..errors import InputError, UnknownNameError
 from ..models.text import TextModel
 from . import conflicts, decay, latent, pressure, relearning, rephrasing
+from .candidates import with_objects
 from .check import Check, holds, share
 
 __all__ = ["CHECKS", "Audit", "audit"]
@@ -106,6 +107,11 @@ def _merged(s: Setting) -> Sequence[Check]:
     return [] if found is None else [found]
 
 
+def _lessons(s: Setting) -> list[Rewrite]:
+    """Facts that a probe learns objects from: the world's, or else the other facts at hand."""
+    return with_objects(s.edits, seed=s.seed) if s.model.is_atlas else list(s.others)
+
+
 CHECKS: Mapping[str, Callable[[Setting], Sequence[Check]]] = {
     "holds": _edited(_held),
     "rephrased": _edited(
@@ -125,7 +131,7 @@ CHECKS: Mapping[str, Callable[[Setting], Sequence[Check]]] = {
     "merged": _merged,
     "lens": lambda s: [latent.seen_through(s.model, s.total, s.edits)],
     "probe": lambda s: [
-        latent.probed(s.model, s.total, s.edits, world=s.model.is_atlas, seed=s.seed)
+        latent.probed(s.model, s.total, s.edits, _lessons(s))
     ],
     "conflicts": lambda s: [
         conflicts.disagree(s.edits),
@@ -147,7 +153,7 @@ def audit(
     """Check how well the edits of some deltas hold, on the unedited model.
 
     checks  names of `CHECKS`; all if None.
-    others  facts that are no part of the edits, for later fine-tuning.
+    others  facts that are no part of the edits, as they are: for later fine-tuning and for the probe.
     k       wordings of each edit.
 
     Raises `UnknownNameError` for an unknown check, and `InputError` for deltas that name no edit.
