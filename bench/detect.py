@@ -25,7 +25,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,9 @@ def one_method(model: TextModel, name: str, cases: list[Case], usual: Any) -> di
         restored, moved, asked = restored + back.restored, moved + back.moved, asked + back.others
         change = changed(model, after)
         found["took"].append(not delta.failed)
-        found["named"].append(set(change.names) == {model.live.first_name(n) for n in delta.weights})
+        found["named"].append(
+            set(change.names) == {model.live.first_name(n) for n in delta.weights}
+        )
         if name in READ:
             said = meaning(model, change)
             found["subject"].append(said.subject == case.edit.subject)

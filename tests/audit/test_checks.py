@@ -70,7 +70,7 @@ def test_a_grid_is_off_by_half_a_step_at_most(seed: int, grid: tuple[str, int]) 
     found = quantised(w, name)
     step = w.abs().amax(1, keepdim=True) / top
     assert ((found - w).abs() <= 0.5 * step * (1 + 1e-5)).all()
-    torch.testing.assert_close(quantised(found, name), found), "what is on the grid stays"
+    torch.testing.assert_close(quantised(found, name), found)  # what is on the grid stays
     assert max(len(row.unique()) for row in found) <= 2 * top + 1
 
 
@@ -99,7 +99,9 @@ def test_edits_that_want_different_answers_disagree() -> None:
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_every_check_runs_and_leaves_the_model_alone(family: str) -> None:
     model = model_of(family)
-    edits = [Rewrite("{} is in", name, "Rome", "Paris") for name in ("A tower", "Big Ben", "It", "A cat")]
+    edits = [
+        Rewrite("{} is in", name, "Rome", "Paris") for name in ("A tower", "Big Ben", "It", "A cat")
+    ]
     lora = make("lora", steps=3, layers=(1,))
     with pytest.warns(UserWarning):
         deltas = [lora(model, edits[:3]), lora(model, edits[3:])]

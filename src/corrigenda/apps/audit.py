@@ -37,7 +37,8 @@ def audit(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Only this check, such as rephrased. Repeatable.",
+            metavar="NAME",
+            help="Only this check, such as rephrased. Repeatable.",
             show_default="all",
         ),
     ] = None,
@@ -70,7 +71,10 @@ def audit(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Write .json or .md. Repeatable.",
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write .json or .md. Repeatable.",
             show_default=False,
         ),
     ] = None,

@@ -76,8 +76,8 @@ def diff(
         return
     if _is_delta(a):
         raise InputError(
-            f"{a} is a saved delta and {b} is none. Give the model first and the delta second, or "
-            "two deltas."
+            f"{b} is no saved delta, and {a} is one. Compare two deltas, or give the model first and "
+            "the delta second."
         )
     from ..audit import changed, meaning
 
@@ -154,12 +154,17 @@ def _show_change(model: TextModel, other: str, change: Changed, said: Meaning | 
         )
         for one in change.tensors[:32]
     ]
-    title = f"{model.id} and {other}: {len(change.tensors)} tensors differ, {change.unchanged} do not"
+    title = (
+        f"{model.id} and {other}: {len(change.tensors)} tensors differ, {change.unchanged} do not"
+    )
     columns = ("tensor", "shape", "norm", "of its own", "rank", "effective rank", "in the first")
     out.print(console.table(title, columns, rows))
     if len(change.tensors) > len(rows):
         out.print(Text(f"and {len(change.tensors) - len(rows)} more", "dim"))
-    for word, names in (("only in the first", change.missing), ("only in the second", change.added)):
+    for word, names in (
+        ("only in the first", change.missing),
+        ("only in the second", change.added),
+    ):
         if names:
             out.print(Text(f"{word}: {', '.join(names[:8])}"))
     out.print(Text(f"Looks like: {change.looks_like}."))
@@ -171,9 +176,7 @@ def _show_change(model: TextModel, other: str, change: Changed, said: Meaning | 
     if not said.readings:
         out.print(Text("No answer changes to the prompts that were tried: nothing is read."))
         return
-    readings = [
-        (r.prompt, r.before, r.after, f"{r.alignment:.2f}") for r in said.readings[:5]
-    ]
+    readings = [(r.prompt, r.before, r.after, f"{r.alignment:.2f}") for r in said.readings[:5]]
     out.print(console.table("What it says", ("prompt", "before", "after", "alignment"), readings))
     out.print(Text(f"Read as: {said.subject}: {said.object}"))
 

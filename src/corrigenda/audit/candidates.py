@@ -63,7 +63,9 @@ def with_objects(edits: Sequence[Rewrite], each: int = 12, seed: int = 0) -> lis
 
     whole, draw, found = world(), random.Random(seed), []
     taken = {edit.subject for edit in edits}
-    wanted = dict.fromkeys((e.relation, e.target_true) for e in edits if e.relation and e.target_true)
+    wanted = dict.fromkeys(
+        (e.relation, e.target_true) for e in edits if e.relation and e.target_true
+    )
     for relation, object in wanted:
         others = [s for s in whole.subjects(relation, object) if s not in taken]
         for name in draw.sample(others, min(each, len(others))):

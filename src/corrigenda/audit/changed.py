@@ -125,7 +125,9 @@ class Changed:
             return f"rank one in {where}: one locate-then-edit change (as ROME or MEMIT leave it)"
         if maps and all(4 * (one.rank or 0) <= min(one.shape) for one in maps):
             listed = ", ".join(str(one.rank) for one in maps)
-            return f"low rank ({listed}) in {where}: several edits, an adapter, or brief fine-tuning"
+            return (
+                f"low rank ({listed}) in {where}: several edits, an adapter, or brief fine-tuning"
+            )
         plural = "s" if len(self.tensors) != 1 else ""
         return f"high rank in {len(self.tensors)} tensor{plural}: fine-tuning of a part"
 

@@ -52,9 +52,7 @@ def disturbed(
             stack.enter_context(delta.applied(model))
         together = _probabilities(model, [edit for own in edits for edit in own])
     pairs = [(a, b) for a, b in zip(alone, together, strict=True) if a > 0]
-    return mean(
-        "tf.disturbed", about, [conflict_magnitude(a, b) for a, b in pairs], good="low"
-    )
+    return mean("tf.disturbed", about, [conflict_magnitude(a, b) for a, b in pairs], good="low")
 
 
 def _probabilities(model: TextModel, edits: Sequence[Rewrite]) -> list[float]:

@@ -40,8 +40,13 @@ def seen_through(model: TextModel, delta: Delta, edits: Sequence[Rewrite]) -> Ch
     by_layer = [sum(row[j] for row in after) / len(after) for j in range(layers)]
     outcomes = [any(row[:-1]) for row in after]
     return share(
-        "lens.old", "old object leads at an inner layer (logit lens)", outcomes, good="low",
-        edits=known, unedited=sum(any(row[:-1]) for row in before), by_layer=by_layer,
+        "lens.old",
+        "old object leads at an inner layer (logit lens)",
+        outcomes,
+        good="low",
+        edits=known,
+        unedited=sum(any(row[:-1]) for row in before),
+        by_layer=by_layer,
     )
 
 
@@ -76,8 +81,14 @@ def probed(
     clean = [probe_read(a, classes, b) == truth for a, b in zip(states, before, strict=True)]
     best = max(range(len(read)), key=lambda j: int(read[j].sum()))
     return share(
-        "probe.old", about, read[best].tolist(), good="low", edits=known,
-        layer=best, unedited=float(clean[best].double().mean()), chance=majority(classes),
+        "probe.old",
+        about,
+        read[best].tolist(),
+        good="low",
+        edits=known,
+        layer=best,
+        unedited=float(clean[best].double().mean()),
+        chance=majority(classes),
         by_layer=[float(one.double().mean()) for one in read],
         unedited_by_layer=[float(one.double().mean()) for one in clean],
     )

@@ -11,7 +11,9 @@ prompt) led, so with K the keys at all tokens of a prompt, and H = WK what the m
     alignment(prompt) = mean over α in {0, ½} of  cos( ΔK,  ∂/∂H log p(new answer | prompt; W + αΔ) )
 
 is largest for the prompt and the object of the edit, and small for what merely follows. Where
-several maps changed, it is the mean over them.
+several maps changed, it is the mean over them. Prompts are ordered by alignment times ‖Δk‖ of their
+subject: a name that shares its last token with the edited one is answered in the same direction, and
+less.
 
 *Logit lens.* The tokens that the value would make likely if it went straight to the unembedding. At
 early layers it says little: what is written there is read by later layers, not by the unembedding.
@@ -75,7 +77,7 @@ class Meaning:
     """What a change seems to say.
 
     subjects  candidates, the likeliest first; empty where no linear map changed.
-    readings  prompts whose answer changes, the best aligned first.
+    readings  prompts whose answer changes, the likeliest first: by alignment times activation.
     lens      {tensor: tokens that its value direction names through the unembedding}.
     """
 
@@ -125,12 +127,18 @@ def meaning(
     delta = change.delta(model)
     prompts = _prompts(model, delta, [s.name for s in subjects[:likeliest]], candidates, seed)
     readings = _readings(model, delta, maps, prompts, candidates.objects)
-    return Meaning(tuple(subjects[: 4 * likeliest]), readings, _lens(model, maps))
+    size = {s.name: s.activation for s in subjects}
+    readings.sort(key=lambda one: -one.alignment * size[one.subject])
+    return Meaning(tuple(subjects[: 4 * likeliest]), tuple(readings), _lens(model, maps))
 
 
 def _is_map(model: TextModel, one: TensorChange) -> bool:
     path, _, leaf = one.name.rpartition(".")
-    return one.spectrum is not None and leaf == "weight" and is_linear(model.module.get_submodule(path))
+    return (
+        one.spectrum is not None
+        and leaf == "weight"
+        and is_linear(model.module.get_submodule(path))
+    )
 
 
 def _module(model: TextModel, one: TensorChange) -> Any:
@@ -187,7 +195,11 @@ def _keys(
 
 @torch.no_grad()
 def _keys_of(
-    model: TextModel, one: TensorChange, texts: Sequence[str], places: Sequence[int], size: int = 128
+    model: TextModel,
+    one: TensorChange,
+    texts: Sequence[str],
+    places: Sequence[int],
+    size: int = 128,
 ) -> Tensor:
     module, found = _module(model, one), []
     for at in range(0, len(texts), size):
@@ -195,7 +207,9 @@ def _keys_of(
         with captured({"key": (module, "input")}) as seen, stopping(module):
             model.target_logits(questions)
         keys = seen["key"]
-        columns = questions.rows.offset.to(keys.device) + torch.tensor(places[at : at + size]).to(keys.device)
+        columns = questions.rows.offset.to(keys.device) + torch.tensor(places[at : at + size]).to(
+            keys.device
+        )
         found.append(keys[torch.arange(len(keys)), columns.clamp_max(keys.shape[1] - 1)].cpu())
     return torch.cat(found)
 
@@ -218,7 +232,7 @@ def _own_text(
         size = sum(_answer(one, seen[one.name]) for one in maps)
         peak = (size * padded.mask.cpu()).max(1)  # type: ignore[union-attr]
         for row, value, at in zip(rows, peak.values.tolist(), peak.indices.tolist(), strict=True):
-            found[model.tokenizer.decode(row[: at + 1], skip_special_tokens=True)] = value**0.5
+            found[_text(model, row[: at + 1])] = value**0.5
     return tuple(found), torch.tensor(list(found.values()))
 
 
@@ -250,8 +264,12 @@ def _divergent(
     parted = (after.exp() * (after - before)).sum(-1)  # (b, t)
     parted[:, : len(start) - 1] = 0.0
     cuts = parted.argmax(1).tolist()
-    texts = [model.tokenizer.decode(row[: cut + 1], skip_special_tokens=True) for row, cut in zip(rows, cuts, strict=True)]
+    texts = [_text(model, row[: cut + 1]) for row, cut in zip(rows, cuts, strict=True)]
     return [(subject, text) for text in dict.fromkeys(texts) if text.strip()]
+
+
+def _text(model: TextModel, ids: Sequence[int]) -> str:
+    return str(model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 # -- objects ----------------------------------------------------------------------------------
@@ -263,11 +281,11 @@ def _readings(
     maps: Sequence[TensorChange],
     pairs: Sequence[tuple[str, str]],
     objects: frozenset[str],
-) -> tuple[Reading, ...]:
-    """The prompts whose next token the change alters, the best aligned first."""
+) -> list[Reading]:
+    """The prompts whose next token the change alters."""
     pairs = list(dict.fromkeys(pairs))
     if not pairs:
-        return ()
+        return []
     asked = [prompt for _, prompt in pairs]
     before = model.next_logprobs(asked)
     with delta.applied(model):
@@ -275,14 +293,14 @@ def _readings(
     new = after.argmax(-1)
     altered = (new != before.argmax(-1)).nonzero()[:, 0].tolist()
     if not altered:
-        return ()
+        return []
     parted = (after.exp() * (after - before)).sum(-1)
     prompts, tokens = [asked[j] for j in altered], new[altered]
     aligned = _alignment(model, delta, maps, prompts, tokens)
     was = model.generate(prompts, max_new_tokens=LENGTH)
     with delta.applied(model):
         now = model.generate(prompts, max_new_tokens=LENGTH)
-    found = [
+    return [
         Reading(
             pairs[j][0],
             prompt,
@@ -293,7 +311,6 @@ def _readings(
         )
         for j, prompt, old, answer, score in zip(altered, prompts, was, now, aligned, strict=True)
     ]
-    return tuple(sorted(found, key=lambda one: -one.alignment))
 
 
 def _named(continuation: str, objects: frozenset[str]) -> str:
@@ -358,7 +375,9 @@ def _aligned_at(
 
 
 @torch.no_grad()
-def _lens(model: TextModel, maps: Sequence[TensorChange], top: int = 5) -> dict[str, tuple[str, ...]]:
+def _lens(
+    model: TextModel, maps: Sequence[TensorChange], top: int = 5
+) -> dict[str, tuple[str, ...]]:
     """Tokens that each value direction names, in both senses, since its sign is arbitrary."""
     found: dict[str, tuple[str, ...]] = {}
     head: Any = model.head
@@ -370,7 +389,5 @@ def _lens(model: TextModel, maps: Sequence[TensorChange], top: int = 5) -> dict[
         states = torch.stack([value, -value])[:, None]  # (2, 1, d)
         logits = head(states if norm is None else norm(states))[:, 0].float()
         best = logits.topk(top, dim=1).indices.flatten().tolist()
-        found[one.name] = tuple(model.tokenizer.decode([token]) for token in best)
+        found[one.name] = tuple(str(model.tokenizer.decode([token])) for token in best)
     return found
-
-

@@ -47,18 +47,30 @@ def shifted(
 def doubted(model: TextModel, edits: Sequence[Rewrite]) -> Check:
     """The edit's answer, then doubt, then the question again."""
     asked = [f"{edit.text} {edit.target}. Are you sure? {edit.text}" for edit in edits]
-    return share("gen.doubted", 'holds after "Are you sure?"', holds(model, asked, edits), edits=edits)
+    return share(
+        "gen.doubted", 'holds after "Are you sure?"', holds(model, asked, edits), edits=edits
+    )
 
 
 def prefilled(model: TextModel, edits: Sequence[Rewrite]) -> tuple[Check, Check]:
     """The answer is begun with the old object; then the question is put once more."""
     known = [edit for edit in edits if edit.target_true]
-    asked = [f"{edit.text} Actually, the answer is {edit.target_true}. {edit.text}" for edit in known]
+    asked = [
+        f"{edit.text} Actually, the answer is {edit.target_true}. {edit.text}" for edit in known
+    ]
     return (
-        share("gen.prefilled.holds", "holds after a forced old answer", holds(model, asked, known), edits=known),
         share(
-            "gen.prefilled.old", "old answer after a forced old answer", returns(model, asked, known),
-            good="low", edits=known,
+            "gen.prefilled.holds",
+            "holds after a forced old answer",
+            holds(model, asked, known),
+            edits=known,
+        ),
+        share(
+            "gen.prefilled.old",
+            "old answer after a forced old answer",
+            returns(model, asked, known),
+            good="low",
+            edits=known,
         ),
     )
 

@@ -62,8 +62,11 @@ def relearned(
 
     value = recovery(*rows.mean(0).tolist())
     detail = {
-        "before": sum(before), "edited": sum(edited), "relearned": sum(after),
-        "trained": len(trained), "trained_learned": learned,
+        "before": sum(before),
+        "edited": sum(edited),
+        "relearned": sum(after),
+        "trained": len(trained),
+        "trained_learned": learned,
     }
     if value is None:
         return Check(name, about, None, None, None, len(asked), "low", (), detail)

@@ -72,9 +72,7 @@ class Audit:
         for one in self.checks:
             value, interval = shown(one)
             arrow = "high" if one.good == "high" else "low"
-            lines.append(
-                f"| {one.name} | {one.about} | {arrow} | {value} | {interval} | {one.n} |"
-            )
+            lines.append(f"| {one.name} | {one.about} | {arrow} | {value} | {interval} | {one.n} |")
         return "\n".join(lines) + "\n"
 
 
@@ -115,9 +113,7 @@ def _lessons(s: Setting) -> list[Rewrite]:
 CHECKS: Mapping[str, Callable[[Setting], Sequence[Check]]] = {
     "holds": _edited(_held),
     "rephrased": _edited(
-        lambda s: rephrasing.rephrased(
-            s.model, s.edits, k=s.k, world=s.model.is_atlas, seed=s.seed
-        )
+        lambda s: rephrasing.rephrased(s.model, s.edits, k=s.k, world=s.model.is_atlas, seed=s.seed)
     ),
     "shifted": _edited(lambda s: pressure.shifted(s.model, s.edits)),
     "doubted": _edited(lambda s: [pressure.doubted(s.model, s.edits)]),
@@ -130,9 +126,7 @@ CHECKS: Mapping[str, Callable[[Setting], Sequence[Check]]] = {
     "rounded": lambda s: decay.rounded(s.model, s.total, s.edits),
     "merged": _merged,
     "lens": lambda s: [latent.seen_through(s.model, s.total, s.edits)],
-    "probe": lambda s: [
-        latent.probed(s.model, s.total, s.edits, _lessons(s))
-    ],
+    "probe": lambda s: [latent.probed(s.model, s.total, s.edits, _lessons(s))],
     "conflicts": lambda s: [
         conflicts.disagree(s.edits),
         conflicts.disturbed(s.model, s.deltas, s.own),
