@@ -87,9 +87,8 @@ class Meaning:
 
     @property
     def subject(self) -> str | None:
-        """What the edit is about: the subject of the best reading, or else the likeliest one."""
-        if self.readings:
-            return self.readings[0].subject
+        """What the edit is about: the likeliest candidate. A reading may be of a name that the edit
+        changes as much, by accident."""
         return self.subjects[0].name if self.subjects else None
 
     @property
