@@ -27,6 +27,7 @@ LAYERS = {
     "models/": "models",
     "locate/": "locate",
     "editors/": "editors",
+    "audit/": "audit",
     "benchmarks/": "benchmarks",
     "metrics/": "metrics",
     "atlas/": "atlas",
@@ -82,6 +83,18 @@ MAY_IMPORT = {
     "evaluate": {"base", "core", "ledger", "metrics", "atlas"},
     "harness": {"base", "core", "metrics", "models"},
     "sweep": {"base", "core", "metrics", "benchmarks", "models", "editors", "evaluate"},
+    "audit": {
+        "numerics",
+        "base",
+        "core",
+        "atlas",
+        "metrics",
+        "models",
+        "ledger",
+        "locate",
+        "editors",
+        "evaluate",
+    },
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corrigenda.numerics.erase import ConceptMoments, leace
-from corrigenda.numerics.probe import _ridge, majority, probe_accuracy
+from corrigenda.numerics.probe import _ridge, majority, probe_accuracy, probe_read
 
 
 def rows(n=240, d=10, gap=4.0, seed=0):
@@ -68,3 +68,17 @@ def test_both_forms_of_the_solution_agree(d):
     share = float(a.square().sum(1).mean()) * 0.1
     wanted = torch.linalg.solve(a.T @ a + share * torch.eye(d), a.T @ y)
     torch.testing.assert_close(_ridge(a, y, 0.1), wanted, atol=1e-7, rtol=1e-6)
+
+
+def test_what_a_probe_reads_is_what_its_accuracy_counts() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, classes = torch.randn(30, 6, generator=draw), torch.randint(0, 3, (30,), generator=draw)
+    read = probe_read(x, classes, x)
+    assert float((read == classes).double().mean()) == probe_accuracy(x, classes, folds=1)
+
+
+def test_a_probe_reads_others_by_what_it_learned() -> None:
+    """Two classes along one axis; others on either side of it."""
+    x = torch.tensor([[1.0, 0.0], [2.0, 1.0], [-1.0, 0.0], [-2.0, 1.0]])
+    found = probe_read(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[5.0, 9.0], [-3.0, 9.0]]))
+    assert found.tolist() == [0, 1]

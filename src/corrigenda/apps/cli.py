@@ -15,10 +15,12 @@ import typer
 from .. import __version__
 from . import (
     atlas,
+    audit,
     catalog,
     compare,
     data,
     demo,
+    diff,
     edit,
     evaluate,
     fit,
@@ -108,11 +110,12 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         EDIT,
         "corrigenda fit gpt2 --editor mend --data edits.jsonl -o mend-for-gpt2",
     ),
+    ("audit", audit.audit, EDIT, "corrigenda audit atlas --delta eiffel-in-rome -o audit.md"),
     ("log", ledger.log, LEDGER, "corrigenda log edits"),
     ("show", ledger.show, LEDGER, "corrigenda show edits 2"),
     ("undo", ledger.undo, LEDGER, 'corrigenda undo edits 2 --note "the source was wrong"'),
     ("verify", ledger.verify, LEDGER, "corrigenda verify merged-model --ledger edits"),
-    ("diff", ledger.diff, LEDGER, "corrigenda diff 2 3 --ledger edits"),
+    ("diff", diff.diff, LEDGER, "corrigenda diff gpt2 merged-model"),
     ("merge", ledger.merge, LEDGER, "corrigenda merge edits -o all-edits"),
     (
         "export",

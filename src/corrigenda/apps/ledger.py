@@ -1,4 +1,4 @@
-"""The ledger on the command line: log, show, undo, verify, diff, merge, export."""
+"""The ledger on the command line: log, show, undo, verify, merge, export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..ledger import Entry, Ledger, Verification
     from ..models import TextModel
 
-__all__ = ["diff", "export", "log", "merge", "show", "undo", "verify"]
+__all__ = ["export", "log", "merge", "show", "undo", "verify"]
 
 Place = Annotated[
     Path, typer.Argument(metavar="LEDGER", help="The directory of a ledger.", show_default=False)
@@ -205,46 +205,6 @@ def _with_recorded_base(
     except CorrigendaError as error:
         console.note(f"The base model {name} was not used: {error}", "yellow")
         return found
-
-
-def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A saved delta, or a REF with --ledger.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
-    ledger: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where A and B are entries.", show_default=False),
-    ] = None,
-    as_json: bool = False,
-) -> None:
-    """Compare two edits: where they overlap, and whether they pull the same way."""
-    from ..compare import difference
-    from ..delta import Delta
-
-    if ledger is not None:
-        found = _opened(ledger).diff(a, b)
-    else:
-        found = difference(Delta.load(a), Delta.load(b))
-    if as_json:
-        console.emit({**found.to_dict(), "shared": list(found.shared)})
-        return
-    out = console.out()
-    rows = [
-        (
-            name,
-            f"{norm_a:.4g}" if norm_a else "",
-            f"{norm_b:.4g}" if norm_b else "",
-            f"{found.cosines[name]:+.4f}" if name in found.cosines else "",
-        )
-        for name, (norm_a, norm_b) in found.norms.items()
-    ]
-    title = f"{found.a[:12]} and {found.b[:12]}: cosine {found.cosine:+.4f}"
-    out.print(console.table(title, ("parameter", "norm of A", "norm of B", "cosine"), rows))
-    edits = [
-        (side, e.get("prompt", "").replace("{}", e.get("subject", ""), 1), e.get("target", ""))
-        for side, group in (("both", found.common), ("A", found.only_a), ("B", found.only_b))
-        for e in group
-    ]
-    out.print(console.table("", ("in", "prompt", "target"), edits))
 
 
 def merge(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["majority", "probe_accuracy"]
+__all__ = ["majority", "probe_accuracy", "probe_read"]
 
 
 def probe_accuracy(
@@ -39,6 +39,14 @@ def probe_accuracy(
         # To three digits, so that rounding decides nothing where the rows tell nothing.
         right += int((values.mul(1e3).round().argmax(1) == classes[test]).sum())
     return right / len(x)
+
+
+def probe_read(x: Tensor, classes: Tensor, others: Tensor, *, ridge: float = 1e-2) -> Tensor:
+    """(m,) the class that a probe trained on rows x (n, d) of classes (n,) reads from others (m, d)."""
+    x, y = x.double(), torch.nn.functional.one_hot(classes).double()
+    middle, base = x.mean(0), y.mean(0)
+    values = base + (others.double() - middle) @ _ridge(x - middle, y - base, ridge)
+    return values.mul(1e3).round().argmax(1)
 
 
 def _parts(classes: Tensor, groups: Tensor, folds: int) -> Tensor:
