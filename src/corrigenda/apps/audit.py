@@ -153,7 +153,7 @@ def _others(model: TextModel, deltas: list[Any], path: Path | None) -> list[Rewr
     from ..atlas import edits
 
     taken = {e.get("subject") for delta in deltas for e in delta.provenance.edits}
-    free = [c.edit for c in edits(60, seed=777) if c.edit.subject not in taken]
+    free = [c.rewrite for c in edits(60, seed=777) if c.rewrite.subject not in taken]
     return [replace(edit, target=edit.target_true or edit.target) for edit in free[:16]]
 
 
