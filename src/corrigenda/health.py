@@ -15,9 +15,10 @@ the words before it, and those of Atlas for the objects of random facts, which i
 trained to say. The same model and text give the same figure, so two checks are compared document
 by document.
 
-    before = health(model)
-    with delta.applied(model):
-        print(worse(before, health(model)))
+    >>> from corrigenda.health import health, worse                          # doctest: +SKIP
+    >>> before = health(model)                                               # doctest: +SKIP
+    >>> with delta.applied(model):                                           # doctest: +SKIP
+    ...     print(worse(before, health(model)))
 """
 
 from __future__ import annotations

@@ -38,9 +38,12 @@ def test_bad_requests_are_refused_before_anything_runs(tmp_path, arguments, said
 
 @pytest.mark.slow
 def test_several_editors_and_orders_are_one_report(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("The Eiffel Tower is a tower in Paris.\n\nFrance is a country in Europe.")
     ran = run(
         "atlas", "--editors", "ultraedit,grace", "--orders", "0,1", "--edits", "4", "--untouched",
-        "2", "--watch", "4", "--jobs", "2", "--max-new-tokens", "6", "-o", str(tmp_path), "--json",
+        "2", "--watch", "4", "--jobs", "2", "--max-new-tokens", "6", "--health-text", str(text),
+        "-o", str(tmp_path), "--json",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)

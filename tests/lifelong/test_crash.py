@@ -73,8 +73,8 @@ def test_death_after_death(children, expected, tmp_path):
 
 
 COMMAND = (
-    "lifelong", "atlas", "--editors", "alphaedit", "--edits", "20", "--untouched", "4", "--watch",
-    "8", "--checkpoints", "10", "--max-new-tokens", "6",
+    "lifelong", "atlas", "--editors", "alphaedit", "--edits", "16", "--untouched", "4", "--watch",
+    "6", "--checkpoints", "10", "--max-new-tokens", "6",
 )  # fmt: skip
 
 
@@ -89,7 +89,8 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_a_real_sequence_killed_and_interrupted(tmp_path):
     """SIGKILL, then Ctrl-C, then the end: as without either."""
-    torn, whole = tmp_path / "torn", tmp_path / "whole"
+    torn, whole, text = tmp_path / "torn", tmp_path / "whole", tmp_path / "text"
+    text.write_text("The Eiffel Tower is a tower in Paris.\n\nFrance is a country in Europe.")
     lines = torn / "alphaedit.0" / "run.jsonl"
 
     def wait_for(count: int, process: subprocess.Popen[str]) -> None:
@@ -97,26 +98,26 @@ def test_a_real_sequence_killed_and_interrupted(tmp_path):
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
 
-    killed = started("-o", str(torn))
+    killed = started("--health-text", str(text), "-o", str(torn))
     wait_for(7, killed)
     killed.kill()
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
-    interrupted = started("-o", str(torn))
-    wait_for(14, interrupted)
+    interrupted = started("--health-text", str(text), "-o", str(torn))
+    wait_for(13, interrupted)
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate()
     assert interrupted.returncode == 4 and "goes on from there" in said
     assert not (torn / "report.json").exists()
-    last = started("-o", str(torn), "--json")
+    last = started("--health-text", str(text), "-o", str(torn), "--json")
     out, said = last.communicate()
     assert last.returncode == 0, said
     one = json.loads(out)["editors"]["alphaedit"]
     assert one["figures"]["retained"]["mean"] > 0.8
     assert {"report.json", "report.md", "retained.png"} <= {p.name for p in torn.iterdir()}
-    straight = started("-o", str(whole), "--json")
+    straight = started("--health-text", str(text), "-o", str(whole), "--json")
     straight.communicate()
     a, b = (stable(Course.read(d / "alphaedit.0" / "run.jsonl")) for d in (torn, whole))
     assert a == b
     kept: list[Delta] = [last_state(d / "alphaedit.0") for d in (torn, whole)]
-    assert kept[0].id == kept[1].id and len(kept[0].provenance.edits) == 20
+    assert kept[0].id == kept[1].id and len(kept[0].provenance.edits) == 16
