@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from corrigenda.context import Prefix
 from corrigenda.delta import Delta, Dense
 from corrigenda.errors import DataError, InputError
 from corrigenda.health import Health, health, worse
@@ -70,6 +71,24 @@ def test_spans_are_left_out():
     assert torch.equal(part.logprobs[-1:], whole.logprobs[-1:])
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_what_is_put_in_front_of_a_text_is_not_scored(name):
+    model = model_of(name)
+    plain = model.read(TEXTS)
+    with Delta({"context": Prefix(("Big Ben is located in London. ",))}).applied(model):
+        behind = model.read(TEXTS)
+    front = model.ids("Big Ben is located in London.")
+    for text, one, other in zip(TEXTS, plain, behind, strict=True):
+        own = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*front, *own]])
+        logprobs = model.module(input_ids=ids).logits[0].float().log_softmax(-1).detach()
+        start = len(front) + 1
+        expected = [float(logprobs[j - 1, ids[0, j]]) for j in range(start, ids.shape[1])]
+        assert other.ids == one.ids == tuple(own[1:])
+        assert other.logprobs.tolist() == pytest.approx(expected, abs=1e-4)
+        assert not torch.equal(other.logprobs, one.logprobs)
+
+
 def test_a_file_is_cut_at_blank_lines(tmp_path):
     model, path = model_of("gpt2"), tmp_path / "own.txt"
     path.write_text("\n\n".join(TEXTS), encoding="utf-8")
@@ -106,7 +125,6 @@ def test_other_kinds_are_asked_for_last_words(name):
 def test_damage_shows_and_undo_heals(atlas_model):
     before = health(atlas_model)
     assert before.text == "atlas"
-    assert before == health(atlas_model)
     assert worse(before, before) == (0.0, 0.0, 0.0)
     with noise(atlas_model, 0.3).applied(atlas_model):
         after = health(atlas_model)

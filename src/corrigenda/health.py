@@ -15,10 +15,9 @@ the words before it, and those of Atlas for the objects of random facts, which i
 trained to say. The same model and text give the same figure, so two checks are compared document
 by document.
 
-    >>> from corrigenda.health import health, worse                          # doctest: +SKIP
-    >>> before = health(model)                                               # doctest: +SKIP
-    >>> with delta.applied(model):                                           # doctest: +SKIP
-    ...     print(worse(before, health(model)))
+    before = health(model)
+    with delta.applied(model):
+        print(worse(before, health(model)))
 """
 
 from __future__ import annotations
@@ -112,10 +111,12 @@ def _documents(
 ) -> tuple[str, list[str], list[Spans]]:
     """What the text is called, its documents, and the spans of each that are not scored."""
     if text is None and model.is_atlas:
-        from .atlas import documents, world
+        from .atlas import documents
+        from .atlas.worlds import world_of
 
-        found = list(islice(documents(world(), ATLAS_SEED), ATLAS_DOCUMENTS))
-        return "atlas", [d.text for d in found], [tuple(d.answers + d.muted) for d in found]
+        world = world_of(model.id)
+        found = list(islice(documents(world, ATLAS_SEED), ATLAS_DOCUMENTS))
+        return world.name, [d.text for d in found], [tuple(d.answers + d.muted) for d in found]
     name = "given"
     if text is None:
         text = Path(__file__).with_name("health.txt")
