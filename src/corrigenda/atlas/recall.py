@@ -6,7 +6,10 @@ continuation is the most probable one given the tokens before it, so one batched
 wording decides it and nothing has to be generated. A one-to-many relation is answered by any of
 its objects.
 
-    python -m corrigenda.atlas.recall [DIRECTORY | atlas-census | ...]
+    python -m corrigenda.atlas.recall [DIRECTORY | atlas-census | ...] [PAIRS]
+
+With a number of (subject, relation) pairs, so many drawn at random are asked in one trained and one
+held-out wording each, in every language; without it all are asked in every wording.
 """
 
 from __future__ import annotations
@@ -108,10 +111,12 @@ def measure(
     return Recall(dict(right), dict(asked), world.relations)
 
 
-def by_language(model, tokenizer, world: World, per_pair: int | None = 1) -> dict[str, Recall]:
+def by_language(
+    model, tokenizer, world: World, per_pair: int | None = 1, limit: int | None = None
+) -> dict[str, Recall]:
     """What `measure` finds in each language of a world."""
     alone = (replace(world, tongues=()), *world.tongues)
-    return {one.language: measure(model, tokenizer, one, per_pair) for one in alone}
+    return {one.language: measure(model, tokenizer, one, per_pair, limit=limit) for one in alone}
 
 
 def recall(
@@ -239,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = getattr(transformers, ARCHITECTURES[kind].auto_class).from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tables = by_language(model, tokenizer, world, per_pair=None)
+    pairs = int(arguments[1]) if len(arguments) > 1 else None
+    per_pair = None if pairs is None else 1
+    tables = by_language(model, tokenizer, world, per_pair=per_pair, limit=pairs)
     for language, one in tables.items():
         head = f"### {LANGUAGES[language]}\n\n" if len(tables) > 1 else ""
         sys.stdout.write(f"{head}{one.table()}\n\n")
