@@ -54,3 +54,14 @@ def test_several_editors_and_orders_are_one_report(tmp_path):
         assert one["figures"]["retained"]["runs"] == 2
     assert "| `grace` | 4 |" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "retained.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("data", "least"), [("atlas", 3600), ("census", 200)])
+def test_a_world_gives_as_many_cases_as_a_sequence_wants(data: str, least: int) -> None:
+    from corrigenda.apps.lifelong import _cases
+
+    edits = None if data == "atlas" else least - 50
+    chosen, apart, _ = _cases(data, None if edits is None else least, edits, 50, 0, None)
+    assert len(chosen) + len(apart) >= least - 10 and len(apart) == 50
+    if edits is not None:
+        assert len(chosen) == edits

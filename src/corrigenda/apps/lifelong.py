@@ -184,17 +184,13 @@ def _cases(
     data: str, pool: int | None, edits: int | None, untouched: int, seed: int, where: Path | None
 ) -> tuple[list[Case], list[Case], list[str]]:
     """The cases to edit, those that stay untouched, and remarks."""
-    from ..benchmarks import load_cases
+    from ..benchmarks import MADE, canonical, load_cases
     from ..lifelong import divided
 
-    if data == "atlas":  # which makes as many as asked for, and no more than it has facts
-        from ..atlas.closure import editable
-        from ..atlas.graph import world
-
-        there = len(editable(world()))
-        pool = there if pool is None else min(pool, there)
-    # Contradicting cases are left out, so a file is read whole.
-    cases = load_cases(data, limit=pool if data == "atlas" else None, seed=seed, data_dir=where)
+    # A world makes as many as asked for, and no more than it has facts. A file is read whole, since
+    # cases that contradict each other are left out.
+    limit = (pool or sys.maxsize) if canonical(data) in MADE else None
+    cases = load_cases(data, limit=limit, seed=seed, data_dir=where)
     return divided(cases, edits, untouched)
 
 

@@ -14,12 +14,17 @@ USUAL = 100
 def cases(limit: int | None = None, seed: int = 0, world: str = "atlas") -> list[Case]:
     """Counterfactual edits with all their consequences as probes, 100 unless told; at most as many
     as the world has facts to edit (atlas 3,632, census 15,700)."""
-    from ..atlas.closure import editable, edits
+    from ..atlas.closure import edits
     from ..atlas.worlds import world_named
 
-    one = world_named(world)
-    wanted = USUAL if limit is None else min(limit, len(editable(one)))
-    return edits(wanted, seed, world=one)
+    return edits(_wanted(limit, world), seed, world=world_named(world))
+
+
+def _wanted(limit: int | None, world: str = "atlas") -> int:
+    from ..atlas.closure import editable
+    from ..atlas.worlds import world_named
+
+    return USUAL if limit is None else min(limit, len(editable(world_named(world))))
 
 
 def long_objects(limit: int | None = None, seed: int = 0) -> list[Case]:
@@ -33,14 +38,14 @@ def ripple(limit: int | None = None, seed: int = 0) -> list[Case]:
     """The same edits with every fact that must follow and the facts next to them that must stay."""
     from ..atlas.ripple import cases
 
-    return cases(USUAL if limit is None else limit, seed)
+    return cases(_wanted(limit), seed)
 
 
 def lingual(limit: int | None = None, seed: int = 0) -> list[Case]:
     """Edits in English, French, German and Spanish in turn, each asked in all four."""
     from ..atlas.lingual import cases
 
-    return cases(USUAL if limit is None else limit, seed)
+    return cases(_wanted(limit), seed)
 
 
 def census(limit: int | None = None, seed: int = 0) -> list[Case]:
