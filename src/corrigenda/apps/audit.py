@@ -24,12 +24,7 @@ KINDS = (".json", ".md")
 
 def audit(
     model: options.ModelName,
-    delta: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--delta", "-d", metavar="DIR", help="A saved delta. Repeatable.", show_default=False
-        ),
-    ] = None,
+    delta: options.Deltas = None,
     ledger: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Audit a ledger's active edits.", show_default=False),

@@ -296,12 +296,7 @@ def ask(
     prompts: Annotated[
         list[str], typer.Argument(metavar="PROMPT...", help="Texts to continue; - reads lines.")
     ],
-    delta: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--delta", "-d", metavar="DIR", help="A saved delta. Repeatable.", show_default=False
-        ),
-    ] = None,
+    delta: options.Deltas = None,
     ledger: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Apply a ledger's active edits.", show_default=False),

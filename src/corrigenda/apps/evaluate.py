@@ -67,12 +67,7 @@ def evaluate(
             help="Exit with 1 if a score is lower, such as efficacy=0.95. Repeatable.",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where data sets are.", show_default="CORRIGENDA_DATA, or ./data"
-        ),
-    ] = None,
+    data_dir: options.DataDir = None,
     step: Annotated[int, typer.Option(min=1, help="Edits per call in sequential mode.")] = 1,
     checkpoints: Annotated[
         str | None,

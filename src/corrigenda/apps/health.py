@@ -22,12 +22,7 @@ __all__ = ["health"]
 
 def health(
     model: options.ModelName,
-    delta: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--delta", "-d", metavar="DIR", help="A saved delta. Repeatable.", show_default=False
-        ),
-    ] = None,
+    delta: options.Deltas = None,
     text: Annotated[
         Path | None,
         typer.Option(

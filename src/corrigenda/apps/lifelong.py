@@ -96,12 +96,7 @@ def lifelong(
             metavar="FILE", help="Text of the health check.", show_default="one that fits the model"
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where data sets are.", show_default="CORRIGENDA_DATA, or ./data"
-        ),
-    ] = None,
+    data_dir: options.DataDir = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.")] = 64,
     settings: options.Settings = None,

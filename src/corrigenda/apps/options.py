@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Corpus",
     "DType",
+    "DataDir",
+    "Deltas",
     "Device",
     "EditorName",
     "Layers",
@@ -67,6 +69,18 @@ Corpus = Annotated[
         metavar="FILE|auto|samples|identity",
         help="Text for second moments: your own file, samples of the model, or none (identity).",
         show_default=False,
+    ),
+]
+Deltas = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--delta", "-d", metavar="DIR", help="A saved delta. Repeatable.", show_default=False
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where data sets are.", show_default="CORRIGENDA_DATA, or ./data"
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
