@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import gzip
 import json
 import os
@@ -303,3 +304,14 @@ if DATA := os.environ.get("CORRIGENDA_DATA"):
             if isinstance(case.edit, Rewrite):
                 assert case.on("efficacy")
                 assert case.edit.subject in case.edit.text + case.edit.following
+
+    @pytest.mark.parametrize(
+        "name", sorted({"counterfact", "zsre", "knowedit_zsre", "qaedit"} & {*HERE})
+    )
+    @pytest.mark.filterwarnings("ignore::corrigenda.benchmarks.DataWarning")
+    def test_every_record_has_all_that_these_sets_ask(name):
+        cases = load_cases(name, limit=300, data_dir=DATA)
+        axes = collections.Counter(probe.axis for case in cases for probe in case.probes)
+        assert len(cases) == axes["efficacy"] == 300
+        assert axes["generalization"] >= 300 and axes["locality"] >= 300
+        assert all(case.edit.subject in case.edit.text for case in cases)
