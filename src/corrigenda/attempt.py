@@ -19,7 +19,7 @@ from .metrics.cost import Cost, measured
 
 __all__ = ["Attempt", "attempt", "described", "size_of"]
 
-_SHARED = ("seconds", "precompute_seconds", "bytes")
+_SHARED = ("seconds", "processor_seconds", "precompute_seconds", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,10 @@ def size_of(delta: Delta) -> int:
 
 
 def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
-    """Time and memory of one call. The editor's own clock leaves out its final check."""
+    """Time and memory of one call. The editor's own clock leaves out its final check.
+
+    Of the processor's time the same share counts as of the clock's.
+    """
     seconds, precompute, size = cost.seconds, 0.0, 0
     if delta is not None:
         precompute = delta.provenance.precompute_seconds
@@ -115,6 +118,7 @@ def _cost(cost: Cost, delta: Delta | None) -> dict[str, float | None]:
         size = size_of(delta)
     return {
         "seconds": seconds,
+        "processor_seconds": seconds * cost.processor / cost.seconds if cost.seconds else 0.0,
         "precompute_seconds": precompute,
         "bytes": size,
         "cuda_allocated": cost.cuda_allocated,

@@ -301,15 +301,20 @@ def _total_cost(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return {
         "edits": len(costs),
         "seconds_per_edit": seconds / len(costs),
+        "processor_seconds_per_edit": _mean(known("processor_seconds")),
         "edits_per_second": edits_per_second(len(costs), seconds) if seconds else None,
         "precompute_seconds": math.fsum(known("precompute_seconds")),
-        "apply_seconds": statistics.fmean(known("apply_seconds") or [0.0]) or None,
-        "undo_seconds": statistics.fmean(known("undo_seconds") or [0.0]) or None,
+        "apply_seconds": _mean(known("apply_seconds")),
+        "undo_seconds": _mean(known("undo_seconds")),
         "bytes_per_edit": math.fsum(known("bytes")) / len(costs),
         "peak_cuda_allocated": max(known("cuda_allocated"), default=None),
         "peak_cuda_reserved": max(known("cuda_reserved"), default=None),
         "peak_resident": max(known("resident"), default=None),
     }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
 
 
 def _headline_value(scores: Mapping[str, Sequence[float]]) -> float | None:

@@ -68,7 +68,8 @@ def compare(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Reports, table and plot go here.")
     ] = Path("comparison"),
     jobs: Annotated[
-        int, typer.Option(min=1, help="Measurements side by side; times are then not comparable.")
+        int,
+        typer.Option(min=1, help="Side by side; on a GPU times are then not comparable."),
     ] = 1,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -228,7 +229,8 @@ def markdown(reports: dict[_Job, Report], command: str, failed: dict[str, str]) 
             cells += _costs(report, unit)
             name = "unedited" if job.editor == "none" else job.editor
             lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-        lines += ["", f"Time is that of solving one edit, {TIMED} = 1."] if unit else []
+        if unit:
+            lines += ["", f"Time solves one edit (on a CPU: processor time); {TIMED} = 1."]
         lines.append("")
     for name, problem in failed.items():
         lines.append(f"- `{name}` was not measured: {problem}")
@@ -259,7 +261,11 @@ def _plain(name: str, report: Report) -> str:
 
 
 def _seconds(report: Report) -> float | None:
-    return report.cost.get("seconds_per_edit")
+    """Of one edit: the processor's, which other work beside it does not change; a GPU's by the clock."""
+    cost = report.cost
+    on_gpu = cost.get("peak_cuda_allocated") is not None
+    processor = None if on_gpu else cost.get("processor_seconds_per_edit")
+    return processor if processor is not None else cost.get("seconds_per_edit")
 
 
 def _costs(report: Report, unit: float | None) -> list[str]:

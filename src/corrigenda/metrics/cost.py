@@ -1,4 +1,4 @@
-"""What an edit costs: wall time, peak memory, size.
+"""What an edit costs: time by the clock and of the processor, peak memory, size.
 
 Time runs from the request to the usable model. The accelerator is synchronised at both ends;
 loading, evaluation and precomputation (second moments) are measured apart. A batch's time is
@@ -20,9 +20,14 @@ __all__ = ["Cost", "edits_per_second", "measured", "resident_bytes", "slowdown"]
 
 @dataclass
 class Cost:
-    """Filled in when the `measured` block ends. Bytes; None where it cannot be measured."""
+    """Filled in when the `measured` block ends. Bytes; None where it cannot be measured.
+
+    `processor` is the time that this process computed, over all its threads: beside other work it
+    says more than the clock does, and nothing about a GPU.
+    """
 
     seconds: float = 0.0
+    processor: float = 0.0
     cuda_allocated: int | None = None
     cuda_reserved: int | None = None
     resident: int | None = None
@@ -63,7 +68,7 @@ def measured() -> Iterator[Cost]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     cost = Cost()
-    start = time.perf_counter()
+    start, begun = time.perf_counter(), time.process_time()
     try:
         yield cost
     finally:
@@ -72,4 +77,5 @@ def measured() -> Iterator[Cost]:
             cost.cuda_allocated = torch.cuda.max_memory_allocated()
             cost.cuda_reserved = torch.cuda.max_memory_reserved()
         cost.seconds = time.perf_counter() - start
+        cost.processor = time.process_time() - begun
         cost.resident = resident_bytes()

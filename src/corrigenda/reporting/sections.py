@@ -350,6 +350,7 @@ def costs(board: Board, index: Index) -> Markup:
     """What an edit costs with each method."""
     columns = (
         ("seconds_per_edit", "time per edit", _time),
+        ("processor_seconds_per_edit", "of the processor", _time),
         ("precompute_seconds", "precomputation, apart", _time),
         ("apply_seconds", "applying a delta", _time),
         ("undo_seconds", "undoing it", _time),
