@@ -35,6 +35,7 @@ LAYERS = {
     "__init__.py": "root",
     "errors.py": "base",
     "lazy.py": "base",
+    "endpoint.py": "base",
     "edit.py": "base",
     "disk.py": "base",
     "cache.py": "base",
@@ -67,6 +68,7 @@ LAYERS = {
     "report.py": "evaluate",
     "reporting/": "evaluate",
     "sweep/": "sweep",
+    "blackbox/": "blackbox",
 }
 # Layer -> the layers that it may import, besides itself.
 MAY_IMPORT = {
@@ -94,6 +96,21 @@ MAY_IMPORT = {
         "locate",
         "editors",
         "evaluate",
+    },
+    "blackbox": {
+        "numerics",
+        "base",
+        "core",
+        "atlas",
+        "metrics",
+        "benchmarks",
+        "models",
+        "ledger",
+        "locate",
+        "editors",
+        "evaluate",
+        "audit",
+        "serving",
     },
 }
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps

@@ -171,7 +171,7 @@ def test_an_unparsable_reply_is_kept_and_counts_as_incorrect(server):
 
 def test_a_busy_server_is_asked_again_as_late_as_it_wishes(server, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("corrigenda.judge._paused", lambda halt, seconds: waits.append(seconds))
+    monkeypatch.setattr("corrigenda.endpoint._paused", lambda halt, seconds: waits.append(seconds))
     server.script = ((429, {"Retry-After": "7"}), (503, {}), (429, {"Retry-After": "9999"}), "A")
     assert judge_at(server)([question()])[0].correct
     assert waits == [7.0, 0.002, 60.0]

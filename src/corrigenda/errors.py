@@ -13,6 +13,7 @@
     │   └── UnstableEditError    the solved change is non-finite or too large to be safe
     ├── LedgerError              the log of edits refuses the request: exit code 2
     ├── JudgeError               the judge is missing, or does not answer: exit code 3
+    ├── EndpointError            a model behind an address refuses, or does not answer: exit code 3
     └── OfflineError             a resource is needed, not cached, and there is no network: exit code 3
 
 A message says what was asked, what was found, and what to do next.
@@ -28,6 +29,7 @@ __all__ = [
     "DataError",
     "DeltaError",
     "EditError",
+    "EndpointError",
     "InputError",
     "JudgeError",
     "LedgerError",
@@ -101,6 +103,12 @@ class LedgerError(CorrigendaError):
 
 class JudgeError(CorrigendaError):
     """Answers are to be judged, and the judge is missing, refuses, or does not answer."""
+
+    exit_code = 3
+
+
+class EndpointError(CorrigendaError):
+    """A model behind an address refuses, does not answer, or speaks another protocol."""
 
     exit_code = 3
 

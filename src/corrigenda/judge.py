@@ -14,20 +14,15 @@ Needs `pip install 'corrigenda[judge]'`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .endpoint import Endpoint
 from .errors import InputError, JudgeError
 from .metrics.statistics import kappa
-
-if TYPE_CHECKING:
-    import httpx
 
 __all__ = ["KEY", "Acceptance", "Judge", "Question", "Verdict", "acceptance", "verdict_of"]
 
@@ -50,8 +45,8 @@ candidates, contradicts it, refuses, or does not answer.
 
 Reply with the single letter A or B."""
 
+FORM = "a chat completion"
 LEAST_LABELS, LEAST_KAPPA = 200, 0.8
-LONGEST_WAIT = 60.0  # seconds, whatever the server asks for
 
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.S)
 _LETTER = re.compile(r"\W*([AB])(?=\W*$|\s*[.:),\n—-])", re.I)
@@ -127,14 +122,10 @@ class Judge:
         if not questions:
             return []
         once = list(dict.fromkeys(questions))
-        halt = Event()
-        with self._client() as client, ThreadPoolExecutor(self.workers) as pool:
-            try:
-                replies = list(pool.map(lambda one: self._reply(client, one, halt), once))
-            except BaseException:
-                halt.set()  # nobody waits for the rest, nor asks it
-                pool.shutdown(cancel_futures=True)
-                raise
+        endpoint = self._endpoint()
+        bodies = [self._body(question) for question in once]
+        found = endpoint.post("chat/completions", bodies, FORM)
+        replies = [self._said(endpoint, reply) for reply in found]
         served = sorted({name for _, name in replies} | ({self.served} - {""}))
         if len(served) > 1:
             raise JudgeError(
@@ -142,12 +133,12 @@ class Judge:
                 "judges are not one score. Pin a version of the model and judge all of it again."
             )
         self.served = served[0]
-        found = {q: verdict_of(text) for q, (text, _) in zip(once, replies, strict=True)}
-        return [found[question] for question in questions]
+        verdicts = {q: verdict_of(text) for q, (text, _) in zip(once, replies, strict=True)}
+        return [verdicts[question] for question in questions]
 
     def ready(self) -> None:
         """Raises `JudgeError` now if httpx or the key is missing, not after hours of generation."""
-        self._client().close()
+        self._endpoint().client().close()
 
     def identity(self) -> dict[str, Any]:
         """What a score has to say about its judge."""
@@ -160,76 +151,43 @@ class Judge:
             "temperature": 0,
         }
 
-    def _client(self) -> httpx.Client:
-        try:
-            import httpx
-        except ImportError:
-            raise JudgeError(
-                "Asking a judge needs httpx: pip install 'corrigenda[judge]'"
-            ) from None
+    def _endpoint(self) -> Endpoint:
         key = os.environ.get(KEY, "")
         if not key:
             raise JudgeError(
                 f"There is no key for the judge at {self.url}: set {KEY}, to 'none' if the server "
                 "takes none. Without a judge, ask for the unjudged scores by their own names."
             )
-        headers = {} if key == "none" else {"Authorization": f"Bearer {key}"}
-        return httpx.Client(
-            base_url=self.url.rstrip("/") + "/", headers=headers, timeout=self.timeout
+        return Endpoint(
+            self.url,
+            "" if key == "none" else key,
+            f"Check the judge's name {self.model!r}, the address, and the key in {KEY}.",
+            self.workers,
+            self.timeout,
+            self.attempts,
+            self.backoff,
+            JudgeError,
         )
 
-    def _reply(self, client: httpx.Client, question: Question, halt: Event) -> tuple[str, str]:
-        """The judge's words and the model that the server names."""
+    def _body(self, question: Question) -> dict[str, Any]:
         filled = PROMPT.format(
             question=question.question,
             reference=" or ".join(question.reference),
             answer=question.answer or "(nothing)",
         )
-        body = {
+        return {
             "model": self.model,
             "messages": [{"role": "user", "content": filled}],
             "temperature": 0,
             "max_tokens": self.max_tokens,
         }
-        response = self._posted(lambda: client.post("chat/completions", json=body), halt)
+
+    def _said(self, endpoint: Endpoint, reply: Any) -> tuple[str, str]:
+        """The judge's words and the model that the server names."""
         try:
-            data = response.json()
-            return data["choices"][0]["message"]["content"] or "", data.get("model") or self.model
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-            raise JudgeError(
-                f"{self.url} did not answer in the form of a chat completion "
-                f"({type(error).__name__}: {response.text[:200]!r}). Give the base of an "
-                "OpenAI-compatible API, such as http://localhost:8000/v1."
-            ) from None
-
-    def _posted(self, post: Callable[[], httpx.Response], halt: Event) -> httpx.Response:
-        """Try until the server answers, the attempts are used up, or another question failed."""
-        import httpx
-
-        last = ""
-        for attempt in range(self.attempts):
-            wait = self.backoff * 2**attempt
-            try:
-                response = post()
-            except httpx.TransportError as error:
-                last = f"{type(error).__name__}: {error}"
-            else:
-                if response.is_success:
-                    return response
-                last = f"HTTP {response.status_code}: {response.text[:200]}"
-                if response.status_code not in (408, 409, 429) and response.status_code < 500:
-                    raise JudgeError(
-                        f"{self.url} refuses the judge's question ({last}). Check the model's name "
-                        f"{self.model!r}, the address, and the key in {KEY}."
-                    )
-                wait = _asked_to_wait(response.headers.get("retry-after"), wait)
-            if attempt + 1 < self.attempts and _paused(halt, min(wait, LONGEST_WAIT)):
-                break
-        raise JudgeError(
-            f"{self.url} did not answer in {self.attempts} attempts ({last}). Check that the server "
-            "runs and can be reached, or ask it with fewer workers. A run with --resume keeps what "
-            "was generated."
-        )
+            return reply["choices"][0]["message"]["content"] or "", reply.get("model") or self.model
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise endpoint.strange(error, str(reply), FORM) from None
 
 
 def verdict_of(reply: str) -> Verdict:
@@ -262,15 +220,3 @@ def acceptance(verdicts: Sequence[Verdict], labels: Sequence[bool]) -> Acceptanc
     value = kappa([verdict.correct for verdict in verdicts], list(labels))
     return Acceptance(value, len(labels), value is not None and value >= LEAST_KAPPA)
 
-
-def _paused(halt: Event, seconds: float) -> bool:
-    """Wait, and say whether it was cut short."""
-    return halt.wait(seconds)
-
-
-def _asked_to_wait(header: str | None, otherwise: float) -> float:
-    """Seconds in a Retry-After header; dates are not read."""
-    try:
-        return max(0.0, float(header or ""))
-    except ValueError:
-        return otherwise
