@@ -8,7 +8,7 @@ that is refused ends the others at once. Needs `pip install 'corrigenda[judge]'`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
@@ -103,6 +103,19 @@ class Endpoint:
                 f"{self.url!r} with its key cannot be asked: {error}. Give the base of an "
                 "OpenAI-compatible API, such as http://localhost:8000/v1."
             ) from None
+
+    def one_model(self, names: Collection[str], why: str) -> str:
+        """The one model that the server says it ran, of all its replies; "" stands for none said.
+
+        why  it matters, for the error where there are several.
+        """
+        served = sorted(set(names) - {""})
+        if len(served) > 1:
+            raise self.raises(
+                f"{self.url} answered as {' and as '.join(served)} in one run, and {why}. Pin a "
+                "version of the model and start again."
+            )
+        return served[0] if served else ""
 
     def strange(self, error: Exception, found: str, form: str) -> CorrigendaError:
         """The error for a reply of another form."""

@@ -39,10 +39,13 @@ from .results import Results, content_key, read_results
 
 __all__ = [
     "Mode",
+    "data_of",
     "environment_of",
     "evaluate",
     "known_only",
     "partial_report",
+    "row_of",
+    "scorer",
     "times",
     "with_rewrite_probe",
     "without_conflicts",
@@ -325,29 +328,42 @@ class _Run:
         history: dict[int, float] | None = None,
     ) -> None:
         """One finished case, durably."""
-        case = self.cases[j]
-        moved = moved if moved is not None else [None] * len(case.probes)
-        probes = [
-            {
-                "probe": probe.to_dict(),
-                "before": a.to_dict(),
-                "after": b.to_dict(),
-                # JSON has no infinity; None inside the pair stands for it.
-                "kl": kl and [x if math.isfinite(x) else None for x in kl],
-            }
-            for probe, a, b, kl in zip(case.probes, before, after, moved, strict=True)
-        ]
-        row = {
-            "id": case.id,
-            "source": case.source,
-            "position": j + 1,
-            "edit": case.edit.to_dict(),
-            **({"also": [edit.to_dict() for edit in case.also]} if case.also else {}),
-            **facts,
-            "history": {str(n): score for n, score in (history or {}).items()},
-            "probes": probes,
-        }
+        row = row_of(self.cases[j], j + 1, facts, before, after, moved, history)
         self.results.put(self.keys[j], "case", row)
+
+
+def row_of(
+    case: Case,
+    position: int,
+    facts: Row,
+    before: Sequence[Observation] | None,
+    after: Sequence[Observation],
+    moved: Sequence[Divergence | None] | None = None,
+    history: dict[int, float] | None = None,
+) -> Row:
+    """One finished case as a report keeps it. before: None where nobody could be asked."""
+    first = before if before is not None else [None] * len(case.probes)
+    moved = moved if moved is not None else [None] * len(case.probes)
+    probes = [
+        {
+            "probe": probe.to_dict(),
+            "before": a and a.to_dict(),
+            "after": b.to_dict(),
+            # JSON has no infinity; None inside the pair stands for it.
+            "kl": kl and [x if math.isfinite(x) else None for x in kl],
+        }
+        for probe, a, b, kl in zip(case.probes, first, after, moved, strict=True)
+    ]
+    return {
+        "id": case.id,
+        "source": case.source,
+        "position": position,
+        "edit": case.edit.to_dict(),
+        **({"also": [edit.to_dict() for edit in case.also]} if case.also else {}),
+        **facts,
+        "history": {str(n): score for n, score in (history or {}).items()},
+        "probes": probes,
+    }
 
 
 # -- which cases ------------------------------------------------------------------------------
@@ -457,8 +473,6 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 def environment_of(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
     """What a result depends on: editor, model, data, scorer, versions."""
-    sources = list(dict.fromkeys(case.source for case in cases if case.source))
-    targets = {str(case.meta["target_source"]) for case in cases if "target_source" in case.meta}
     return {
         "editor": None
         if editor is None
@@ -471,21 +485,32 @@ def environment_of(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, 
             "device": str(getattr(model, "device", "")),
             "live": [delta.id for delta in model.live.deltas],
         },
-        "data": {
-            "sources": sources,
-            "cases": len(cases),
-            "id": content_key([asdict(case) for case in cases])[:16],
-            "target_source": sorted(targets),
-        },
-        "scorer": {
-            "headline": "gen: greedy continuation; its first non-empty line, cut after one "
-            "sentence; contains the target as whole words",
-            "teacher_forced": "tf: the gold prefix is fed",
-            "stop": "EOS or the token limit",
-        },
+        "data": data_of(cases),
+        "scorer": scorer(),
         "versions": versions() | {"python": platform.python_version()},
         "platform": platform.platform(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def scorer() -> dict[str, str]:
+    """What the scores are, in words."""
+    return {
+        "headline": "gen: greedy continuation; its first non-empty line, cut after one "
+        "sentence; contains the target as whole words",
+        "teacher_forced": "tf: the gold prefix is fed",
+        "stop": "EOS or the token limit",
+    }
+
+
+def data_of(cases: Sequence[Case]) -> dict[str, Any]:
+    """What the cases are: their source, number and content."""
+    targets = {str(case.meta["target_source"]) for case in cases if "target_source" in case.meta}
+    return {
+        "sources": list(dict.fromkeys(case.source for case in cases if case.source)),
+        "cases": len(cases),
+        "id": content_key([asdict(case) for case in cases])[:16],
+        "target_source": sorted(targets),
     }
 
 

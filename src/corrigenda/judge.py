@@ -126,13 +126,8 @@ class Judge:
         bodies = [self._body(question) for question in once]
         found = endpoint.post("chat/completions", bodies, FORM)
         replies = [self._said(endpoint, reply) for reply in found]
-        served = sorted({name for _, name in replies} | ({self.served} - {""}))
-        if len(served) > 1:
-            raise JudgeError(
-                f"{self.url} answered as {' and as '.join(served)} in one run, and verdicts of two "
-                "judges are not one score. Pin a version of the model and judge all of it again."
-            )
-        self.served = served[0]
+        names = {name for _, name in replies} | {self.served}
+        self.served = endpoint.one_model(names, "verdicts of two judges are not one score")
         verdicts = {q: verdict_of(text) for q, (text, _) in zip(once, replies, strict=True)}
         return [verdicts[question] for question in questions]
 
@@ -219,4 +214,3 @@ def acceptance(verdicts: Sequence[Verdict], labels: Sequence[bool]) -> Acceptanc
         )
     value = kappa([verdict.correct for verdict in verdicts], list(labels))
     return Acceptance(value, len(labels), value is not None and value >= LEAST_KAPPA)
-

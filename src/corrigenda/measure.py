@@ -16,7 +16,7 @@ from .delta import Delta
 from .edit import Axis, Case, Condition, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
-from .metrics.teacher_forced import from_tokens
+from .metrics.teacher_forced import TeacherForced, from_tokens
 from .metrics.text import answer_of, contains
 
 __all__ = [
@@ -82,30 +82,37 @@ def observe(
     model: Any, cases: Sequence[Case], budget: Budget, *, unedited: bool = False
 ) -> list[list[Observation]]:
     """Ask every probe of every case of the model as it is now; of an unedited one, their conditions
-    too."""
+    too. A model that only generates (a black box, without `score`) has no teacher-forced scores."""
     probes = [probe for case in cases for probe in case.probes]
     met = _met(model, probes, budget) if unedited else {}
     texts = replies(model, [probe.prompt for probe in probes], budget)
-    wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
-    wanted += [(p.prompt, p.foil) for p in probes if p.foil]
-    pairs = list(dict.fromkeys(wanted))
-    found = model.score(pairs, batch_size=budget.batch_size) if pairs else []
-    scores = {
-        pair: from_tokens(one.logprobs.tolist(), one.correct.tolist())
-        for pair, one in zip(pairs, found, strict=True)
-    }
+    scores = _forced(model, probes, budget) if hasattr(model, "score") else {}
     return [
         [
             Observation(
                 texts[p.prompt],
-                scores[p.prompt, p.answers[0]] if p.answers else None,
-                scores[p.prompt, p.foil] if p.foil else None,
+                scores.get((p.prompt, p.answers[0])) if p.answers else None,
+                scores.get((p.prompt, p.foil)) if p.foil else None,
                 all(met[one] for one in p.conditions) if unedited and p.conditions else None,
             )
             for p in case.probes
         ]
         for case in cases
     ]
+
+
+def _forced(
+    model: Any, probes: Sequence[Probe], budget: Budget
+) -> dict[tuple[str, str], TeacherForced]:
+    """Teacher-forced scores by (prompt, answer): of first answers and of foils."""
+    wanted = [(p.prompt, p.answers[0]) for p in probes if p.answers]
+    wanted += [(p.prompt, p.foil) for p in probes if p.foil]
+    pairs = list(dict.fromkeys(wanted))
+    found = model.score(pairs, batch_size=budget.batch_size) if pairs else []
+    return {
+        pair: from_tokens(one.logprobs.tolist(), one.correct.tolist())
+        for pair, one in zip(pairs, found, strict=True)
+    }
 
 
 def under(model: Any, delta: Delta, cases: Sequence[Case], budget: Budget) -> Under:

@@ -220,7 +220,7 @@ def compare(reports: Sequence[Report]) -> str:
         model = report.environment.get("model", {}).get("id", "")
         label = f"unedited {model}".strip()
         same = json.dumps([label, report.environment.get("data", {}).get("id")])
-        if same not in seen:
+        if same not in seen and report.unedited:
             seen.add(same)
             table.append([label, *_cells(report.unedited, columns), _count(report), ""])
         if report.environment.get("editor"):
@@ -236,15 +236,18 @@ def compare(reports: Sequence[Report]) -> str:
 
 # -- rows to scores ---------------------------------------------------------------------------
 
-Item = tuple[Probe, Observation, Observation, tuple[float, float] | None]
+Item = tuple[Probe, Observation | None, Observation, tuple[float, float] | None]
 
 
 def items(row: Mapping[str, Any], edited: bool = True) -> list[Item]:
-    """A row's probes with what they got. Unedited: the model before, compared with itself."""
+    """A row's probes with what they got. Unedited: the model before, compared with itself; nothing
+    where it could not be asked."""
     found: list[Item] = []
     for part in row["probes"]:
-        before = Observation.from_dict(part["before"])
+        before = Observation.from_dict(part["before"]) if part["before"] else None
         after = Observation.from_dict(part["after"]) if edited else before
+        if after is None:
+            continue
         kl = part["kl"] if edited else None
         pair = None if kl is None else tuple(math.inf if x is None else x for x in kl)
         found.append((Probe.from_dict(part["probe"]), before, after, pair))  # type: ignore[arg-type]
@@ -319,17 +322,19 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _headline_value(scores: Mapping[str, Sequence[float]]) -> float | None:
     """The free-generation score of a single probe."""
-    return next((scores[name][0] for name in HEADLINE if name in scores), None)
+    names = (*HEADLINE, "gen.locality.known")
+    return next((scores[name][0] for name in names if name in scores), None)
 
 
-def _readable(probe: Probe, before: Observation, after: Observation) -> dict[str, str]:
-    wanted = answer_of(before.text) if probe.axis == "locality" else " / ".join(probe.answers)
+def _readable(probe: Probe, before: Observation | None, after: Observation) -> dict[str, str]:
+    names = " / ".join(probe.answers)
+    wanted = answer_of(before.text) if before and probe.axis == "locality" else names
     return {
         "axis": probe.axis,
         "kind": probe.kind,
         "prompt": probe.prompt,
         "wanted": wanted,
-        "before": before.text.strip(),
+        "before": before.text.strip() if before is not None else "",
         "after": after.text.strip(),
     }
 

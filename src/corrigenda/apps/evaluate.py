@@ -23,11 +23,23 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: options.ModelName,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="atlas, a hub id, or a directory; none with --remote.",
+            show_default=False,
+        ),
+    ] = None,
     editor: Annotated[
-        str,
-        typer.Option("--editor", "-e", help="The method; none measures the unedited model."),
-    ] = "rome",
+        str | None,
+        typer.Option(
+            "--editor",
+            "-e",
+            help="The method; none measures the unedited model.",
+            show_default="rome",
+        ),
+    ] = None,
     data: Annotated[
         str, typer.Option(help="A data set by name (`corrigenda data`), or a file of edits.")
     ] = "atlas",
@@ -105,6 +117,40 @@ def evaluate(
     unjudged: Annotated[
         bool, typer.Option("--unjudged", help="With --protocol wild: by text alone, no judge.")
     ] = False,
+    remote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            show_default=False,
+            help="In place of MODEL: an OpenAI-compatible endpoint that holds the edits. Free "
+            "generation only.",
+        ),
+    ] = None,
+    remote_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The model asked there.", show_default="the only one it lists"
+        ),
+    ] = None,
+    remote_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default=False,
+            help="The model there without the edits. Without one, locality is measured against "
+            "the answers that the records name.",
+        ),
+    ] = None,
+    remote_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VAR", show_default=False, help="The environment variable with the key."
+        ),
+    ] = None,
+    remote_form: Annotated[
+        Literal["auto", "completions", "chat"],
+        typer.Option(help="How prompts are sent there; auto: completions where it has them."),
+    ] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.")] = 64,
     settings: options.Settings = None,
     layers: options.Layers = None,
@@ -122,6 +168,35 @@ def evaluate(
     from ..benchmarks import MADE, canonical, load_cases
     from ..evaluate import evaluate as plain
 
+    if remote is not None:
+        _black_box(model, editor, mode, protocol, settings, layers, corpus)
+        from .remote import evaluated
+
+        wanted = _thresholds(fail_under or [])
+        try:
+            report = evaluated(
+                remote,
+                remote_model,
+                remote_before,
+                remote_key_env,
+                remote_form,
+                data=data,
+                limit=limit,
+                known=known_only,
+                data_dir=data_dir,
+                max_new_tokens=max_new_tokens or 16,
+                resume=resume,
+                seed=seed,
+            )
+        except KeyboardInterrupt:
+            raise _interrupted(resume) from None
+        _told(report, out or [], as_json, wanted)
+        return
+    if remote_model or remote_before or remote_key_env:
+        raise InputError("--remote-model, --remote-before and --remote-key-env need --remote URL.")
+    if model is None:
+        raise InputError("Name the model to edit (corrigenda eval atlas), or give --remote URL.")
+    editor = editor or "rome"
     measure: Callable[..., Report] = plain
     long = protocol == "wild"
     if long:
@@ -180,20 +255,47 @@ def evaluate(
                 command=shlex.join(["corrigenda", *sys.argv[1:]]),
             )
     except KeyboardInterrupt:
-        how = (
-            f"interrupted; {resume} holds the finished cases. The same command goes on from there."
-            if resume
-            else "interrupted; nothing was kept. With --resume FILE a run can be continued."
-        )
-        raise console.failed(how, console.INTERRUPTED) from None
+        raise _interrupted(resume) from None
     if remark:
         report.environment["notes"] = [*report.environment["notes"], remark]
-    for path in out or []:
+    _told(report, out or [], as_json, wanted)
+
+
+def _black_box(
+    model: str | None, editor: str | None, mode: str, protocol: str, *edited: object
+) -> None:
+    """Raises `InputError` for what cannot be asked of a model behind an address."""
+    if model is not None:
+        raise InputError(
+            f"--remote takes the place of MODEL ({model}). Give one of them; the model asked at an "
+            "endpoint is named with --remote-model."
+        )
+    if editor not in (None, "none") or any(edited) or mode != "single":
+        raise InputError(
+            "The edits of an endpoint are made there already, so --editor, --mode, --set, --layers "
+            "and --corpus mean nothing with --remote. Drop them."
+        )
+    if protocol != "short":
+        raise InputError("--protocol wild needs the model itself. Drop it, or drop --remote.")
+
+
+def _interrupted(resume: Path | None) -> typer.Exit:
+    how = (
+        f"interrupted; {resume} holds the finished cases. The same command goes on from there."
+        if resume
+        else "interrupted; nothing was kept. With --resume FILE a run can be continued."
+    )
+    return console.failed(how, console.INTERRUPTED)
+
+
+def _told(report: Report, out: list[Path], as_json: bool, wanted: dict[str, float]) -> None:
+    """Write and show a report; exit with 1 where a threshold was missed."""
+    for path in out:
         report.write(path)
     if as_json:
         sys.stdout.write(report.to_json() + "\n")
     else:
-        _show(report, out or [])
+        _show(report, out)
     if missed := _missed(report, wanted):
         raise console.failed("; ".join(missed) + ".", console.MISSED)
 
@@ -227,11 +329,13 @@ def _show(report: Report, files: list[Path]) -> None:
             for point in report.retention
         ]
         out.print(console.table("Retention", ("edits so far", "still answered"), points))
-    remarks = [
-        f"{report.failures.get('did_not_take', 0)} edits did not take, "
-        f"{report.failures.get('raised', 0)} raised an error",
-        *report.environment.get("notes", []),
-    ]
+    remarks = list(report.environment.get("notes", []))
+    if report.cost:
+        remarks.insert(
+            0,
+            f"{report.failures.get('did_not_take', 0)} edits did not take, "
+            f"{report.failures.get('raised', 0)} raised an error",
+        )
     seconds = report.cost.get("seconds_per_edit")
     if seconds is not None:
         remarks.append(f"{seconds:.2f} s per edit")

@@ -6,6 +6,8 @@ Free generation (`gen.*`, the headline; the answer is cut by `text.answer_of`):
       .begins, .em                       it begins with it; it is exactly it
     gen.generalization_held_out          wordings that training never showed with this subject
     gen.locality                         the same answer before and after
+    gen.locality.known                   where nobody could be asked before: the answer contains
+                                         one that the record itself names
     gen.portability                      the answer contains what follows from the edit
 
 Teacher-forced (`tf.*`):
@@ -69,11 +71,11 @@ class Observation:
 
 def scores_of(
     probe: Probe,
-    before: Observation,
+    before: Observation | None,
     after: Observation,
     kl: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """All scores that one probe feeds, by name.
+    """All scores that one probe feeds, by name. Those that need what is None are absent.
 
     kl  KL(reference || edited) and KL(edited || reference) of the next token, in nats.
     """
@@ -86,7 +88,10 @@ def scores_of(
         name += "+"
     scores: dict[str, float] = {}
     if probe.axis == "locality":
-        scores[f"gen.{name}"] = preserved(before.text, after.text)
+        if before is not None:
+            scores[f"gen.{name}"] = preserved(before.text, after.text)
+        elif probe.answers:
+            scores[f"gen.{name}.known"] = contains(answer_of(after.text), probe.answers)
     elif probe.judge == "contains" and not _as_test(probe):
         answer = answer_of(after.text)
         scores[f"gen.{name}"] = contains(answer, probe.answers)
@@ -104,7 +109,7 @@ def scores_of(
 
 
 def record_scores(
-    items: Iterable[tuple[Probe, Observation, Observation, tuple[float, float] | None]],
+    items: Iterable[tuple[Probe, Observation | None, Observation, tuple[float, float] | None]],
 ) -> dict[str, list[float]]:
     """The scores of all probes of one record: {name: one value per prompt or test}."""
     record: dict[str, list[float]] = {}
@@ -125,14 +130,14 @@ def _as_test(probe: Probe) -> bool:
     return bool(probe.group) and probe.axis in ("generalization", "portability")
 
 
-def _answered(probe: Probe, before: Observation, after: Observation) -> grouped.Answered:
+def _answered(probe: Probe, before: Observation | None, after: Observation) -> grouped.Answered:
     answer = answer_of(after.text)
     return grouped.Answered(
         probe.kind,
         bool(contains(answer, probe.answers)),
         answer.strip() in probe.answers,
         probe.require,
-        before.met,
+        None if before is None else before.met,
     )
 
 

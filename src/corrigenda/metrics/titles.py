@@ -18,6 +18,7 @@ HEADLINE = {
 """Free-generation scores by their titles."""
 
 COLUMNS = HEADLINE | {
+    "gen.locality.known": "Locality, known answers",
     "gen.wild.efficacy": "Efficacy, judged",
     "gen.wild.generalization": "Generalization, judged",
     "gen.wild.portability": "Portability, judged",

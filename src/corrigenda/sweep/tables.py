@@ -156,6 +156,7 @@ def _probe_rows(job: Job, report: Report) -> list[dict[str, Any]]:
 
 def _probe_row(part: Mapping[str, Any]) -> dict[str, Any]:
     ((probe, before, after, kl),) = items({"probes": [part]})
+    assert before is not None  # a sweep always asks the unedited model
     return {
         "axis": probe.axis,
         "kind": probe.kind,
