@@ -29,11 +29,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..disk import PART, write_atomic
-from ..errors import CorrigendaError, InputError, LedgerError
-from .engine import Busy
+from ..errors import CorrigendaError
+from .refusals import Busy, Conflict, Unknown
 from .schemas import ErrorBody, Job
 
-__all__ = ["Cancelled", "Jobs", "Progress", "Unknown", "finite"]
+__all__ = ["Cancelled", "Jobs", "Progress", "finite"]
 
 log = logging.getLogger("corrigenda.serving")
 
@@ -43,10 +43,6 @@ KEPT, QUEUED = 200, 32
 
 class Cancelled(BaseException):
     """Raised in the thread of a job that is to stop. No error, so that no work takes it for one."""
-
-
-class Unknown(InputError):
-    """There is no such thing; the server answers 404."""
 
 
 class Progress:
@@ -146,7 +142,7 @@ class Jobs:
         """Start what a finished job did once more, as a new job."""
         record = self._record(id)
         if not record.over:
-            raise LedgerError(f"The job {id} is {record.state}; it can be started again once over.")
+            raise Conflict(f"The job {id} is {record.state}; it can be started again once over.")
         return self.start(record.kind, record.request)
 
     def get(self, id: str) -> Job:

@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from ..delta import Delta
 from ..models.text import TextModel
 from ..models.twin import twin
-from .engine import Busy
-from .jobs import Unknown
+from .refusals import Busy, Unknown
 
 __all__ = ["BASE", "EDITED", "Bench", "States"]
 
