@@ -264,6 +264,33 @@ class Live:
             raise
         return handle
 
+    def become(self, deltas: Iterable[Delta]) -> None:
+        """Make exactly these deltas active, in this order, each parameter written once. Nothing
+        changes if one is refused; raises what `push` does."""
+        wanted = list(deltas)
+        written = {name for delta in wanted for name in self._written(delta)}
+        before, originals, sums = self._active, dict(self._originals), dict(self._sums)
+        names = written | originals.keys()
+        try:
+            for name in written - originals.keys():
+                kept = self.parameter(name).data
+                self._originals[name] = kept if self._shared else kept.clone()
+            for delta in wanted:  # after that, so that no tensor is hashed twice
+                self.check(delta)
+            self._active = {self._next + j: delta for j, delta in enumerate(wanted)}
+            self._rewrite(names)
+            for name in written:
+                self._check_overflow(name)
+            self._rehook()
+        except BaseException:
+            self._active = before
+            self._originals.update(originals)
+            self._rewrite(names)
+            self._sums.update(sums)
+            self._rehook()
+            raise
+        self._next += len(wanted)
+
     def pop(self, handle: int) -> Delta:
         """Remove a delta, in any order. Raises `DeltaError` if it is not active."""
         if handle not in self._active:

@@ -33,14 +33,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from ..errors import CorrigendaError, InputError
 from ..models.text import TextModel
 from .decoding import Detokenizer, Sampling, Stops, TokenLogprob, choose, logprobs_of
+from .refusals import Busy
 
-__all__ = ["Ask", "Busy", "Engine", "Limits", "Piece", "Stream"]
+__all__ = ["Ask", "Engine", "Limits", "Piece", "Stream"]
 
 log = logging.getLogger("corrigenda.serving")
-
-
-class Busy(CorrigendaError):
-    """Too many requests wait already; the client is asked to come again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ __all__ = [
     "SolveRequest",
     "Solved",
     "Status",
+    "Tally",
     "Trace",
     "TraceRequest",
 ]
