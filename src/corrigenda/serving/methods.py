@@ -6,6 +6,7 @@ forward pass; once a method has been used, from what its edits took here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -111,10 +112,8 @@ def _why_not(cls: type[Editor], model: TextModel) -> str | None:
 def _schema(cls: type[Editor], model: TextModel) -> dict[str, Any]:
     """JSON schema of the settings, with the defaults that hold for this model."""
     editor: Any = None
-    try:
+    with contextlib.suppress(CorrigendaError, TypeError):
         editor = cls().resolved(model)
-    except (CorrigendaError, TypeError):
-        pass
     meaning = {row["name"]: row["meaning"] for row in settings_of(cls)}
     types = get_type_hints(cls)
     properties = {}

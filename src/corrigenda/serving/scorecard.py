@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from ..delta import Delta
 from ..edit import Probe, Rewrite
@@ -66,7 +66,7 @@ class Questions:
     note: str
 
 
-def world_for(model: TextModel) -> object | None:
+def world_for(model: TextModel) -> Any:
     """The world that an Atlas model knows; None for other models."""
     if not model.is_atlas:
         return None
@@ -75,16 +75,16 @@ def world_for(model: TextModel) -> object | None:
     return world_of(model.id)
 
 
-def relation_of(edit: Rewrite, world: object) -> Rewrite | None:
+def relation_of(edit: Rewrite, world: Any) -> Rewrite | None:
     """The edit with the relation that it is about: the one that its prompt is a wording of, or the
     only one whose objects are of the target's kind. None if the world has no such fact."""
     found = []
-    for id in world.about(edit.subject):  # type: ignore[attr-defined]
-        relation = world.relations[id]  # type: ignore[attr-defined]
+    for id in world.about(edit.subject):
+        relation = world.relations[id]
         if relation.kind == "given" and relation.functional:
-            if any(t.prompt() == edit.prompt for t in world.templates(id)):  # type: ignore[attr-defined]
+            if any(t.prompt() == edit.prompt for t in world.templates(id)):
                 return replace(edit, relation=id)
-            if edit.target in world.range(id):  # type: ignore[attr-defined]
+            if edit.target in world.range(id):
                 found.append(id)
     return replace(edit, relation=found[0]) if len(found) == 1 else None
 
@@ -116,14 +116,14 @@ def questions(model: TextModel, edits: Sequence[Rewrite]) -> Questions:
     return Questions(tuple(kept), " ".join(notes))
 
 
-def _of_world(edit: Rewrite, world: object) -> list[Probe] | None:
+def _of_world(edit: Rewrite, world: Any) -> list[Probe] | None:
     from ..atlas.closure import consequences
 
     about = relation_of(edit, world)
     if about is None:
         return None
     try:
-        return list(consequences(about, world))  # type: ignore[arg-type]
+        return list(consequences(about, world))
     except (CorrigendaError, KeyError, IndexError):
         return None
 
@@ -162,9 +162,7 @@ def scorecard(
     return _card(asked, before, after)
 
 
-def _card(
-    asked: Questions, before: dict[str, str], after: dict[str, str]
-) -> schemas.Scorecard:
+def _card(asked: Questions, before: dict[str, str], after: dict[str, str]) -> schemas.Scorecard:
     groups: dict[tuple[str, str], list[schemas.Probe]] = {}
     for probe in asked.probes:
         was, now = before[probe.prompt], after[probe.prompt]
