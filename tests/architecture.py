@@ -114,7 +114,7 @@ MAY_IMPORT = {
         "serving",
     },
 }
-MAY_IMPORT["serving"] = {*MAY_IMPORT, "root"} - {"serving", "sweep"}
+MAY_IMPORT["serving"] = {*MAY_IMPORT, "root"} - {"serving", "sweep", "blackbox"}
 EVERYTHING = ("apps", "root")  # `__init__.py` only looks names up; nothing may import apps
 OPTIONAL = {
     "peft",
@@ -166,7 +166,11 @@ PUBLIC = {
 }
 # Files that may name architectures. Atlas is itself a model of four of them.
 # What a whole folder is built on. Nothing imports these files before their verb runs.
-BUILT_ON = {"serving/": {"fastapi", "uvicorn"}}
+BUILT_ON = {
+    "serving/": {"fastapi", "uvicorn"},
+    "blackbox/proxy.py": {"fastapi"},
+    "blackbox/studio.py": {"fastapi"},
+}
 NAMES_ARCHITECTURES = ("models/layouts.py", "editors/presets.py", "apps/", "atlas/")
 
 

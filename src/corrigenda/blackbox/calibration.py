@@ -81,7 +81,9 @@ def _cut(edit: Rewrite, prompt: str) -> str | None:
 
 def thresholds(found: Sequence[Lesson], scores) -> dict[str, float]:
     """{"threshold", "inside", "other"}: where the scope ends, and the shares that are then in it."""
-    inside = np.array([s for one in found if one.inside for s in scores(one.inside, [one.told])[:, 0]])
+    inside = np.array(
+        [s for one in found if one.inside for s in scores(one.inside, [one.told])[:, 0]]
+    )
     other = np.array([s for one in found if one.other for s in scores(one.other, [one.told])[:, 0]])
     if not len(inside):
         raise DataError("A threshold is chosen on paraphrases, and these cases have none.")

@@ -9,6 +9,7 @@ counts: told both, a model would have to guess.
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,22 +47,27 @@ class EditMemory:
     def __init__(self, ledger: Ledger, *, model: str = "", fact: str = "{}. ") -> None:
         """model: whose edits these are, for the record; fact: how one is told, with its `{}`."""
         if fact.count("{}") != 1:
-            raise InputError(f"How a fact is told needs {{}} once, where the fact stands: {fact!r}.")
+            raise InputError(
+                f"How a fact is told needs {{}} once, where the fact stands: {fact!r}."
+            )
         self.ledger = ledger
         self._model, self._fact = model, fact
         self._seen: tuple[int, ...] | None = None
         self._edits: tuple[Remembered, ...] = ()
+        self.lock = threading.RLock()
+        """Held around whatever reads or writes the ledger: requests and jobs do both at once."""
 
     def active(self) -> tuple[Remembered, ...]:
         """The edits that hold now, oldest first; also those that other processes have made."""
-        entries = self.ledger.active()
-        seen = tuple(entry.seq for entry in entries)
-        if seen != self._seen:
-            found = [one for entry in entries for one in self.of(entry)]
-            last = {_fact(one.edit): one for one in found}
-            self._edits = tuple(one for one in found if last[_fact(one.edit)] is one)
-            self._seen = seen
-        return self._edits
+        with self.lock:
+            entries = self.ledger.active()
+            seen = tuple(entry.seq for entry in entries)
+            if seen != self._seen:
+                found = [one for entry in entries for one in self.of(entry)]
+                last = {_fact(one.edit): one for one in found}
+                self._edits = tuple(one for one in found if last[_fact(one.edit)] is one)
+                self._seen = seen
+            return self._edits
 
     def of(self, entry: Entry) -> list[Remembered]:
         """The edits of one entry; those that are no rewrites cannot be told as facts."""
@@ -110,15 +116,24 @@ class EditMemory:
         aliases: Sequence[Sequence[str]] = (),
         *,
         how: str = "definitions",
+        outcomes: Sequence[Outcome] = (),
         note: str = "",
         who: str = "",
     ) -> Entry:
         """Remember edits, together as one entry. When this returns, they are on the disk."""
-        return self.ledger.record(self.delta(edits, aliases, how=how), note=note, who=who)
+        with self.lock:
+            delta = self.delta(edits, aliases, how=how, outcomes=outcomes)
+            return self.ledger.record(delta, note=note, who=who)
 
     def undo(self, ref: Ref, *, note: str = "", who: str = "") -> Entry:
         """Forget an entry, in any order. Raises `LedgerError` if no active entry is meant."""
-        return self.ledger.undo(ref, note=note, who=who)
+        with self.lock:
+            return self.ledger.undo(ref, note=note, who=who)
+
+    def redo(self, ref: Ref, *, note: str = "", who: str = "") -> Entry:
+        """Remember a forgotten entry again, as a new one. Raises `LedgerError` if it is active."""
+        with self.lock:
+            return self.ledger.redo(ref, note=note, who=who)
 
 
 def _fact(edit: Rewrite) -> tuple[str, str, str]:

@@ -140,7 +140,7 @@ class MultiHop:
             if not turn.strip() or MARKS["final"] in turn:
                 steps += turn.partition(MARKS["final"])[0]
                 break
-            question = turn.rpartition(MARKS["sub"])[2].strip().splitlines()[0]
+            question = (turn.rpartition(MARKS["sub"])[2].strip() or turn).splitlines()[0]
             near = scope.select(Query(question), memory)
             fact = "nothing is known"
             if near:

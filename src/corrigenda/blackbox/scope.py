@@ -128,8 +128,7 @@ def pattern(names: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(parts) or r"(?!)")
 
 
-def _spans(text: str, one: Remembered) -> list[tuple[int, int]]:
-    folded = text.casefold()
+def _spans(text: str, folded: str, one: Remembered) -> list[tuple[int, int]]:
     # The search itself takes longer than this look, and most edits are not mentioned.
     if not any(name.split()[0].casefold() in folded for name in one.names if name.split()):
         return []
@@ -138,7 +137,8 @@ def _spans(text: str, one: Remembered) -> list[tuple[int, int]]:
 
 def mentioned(text: str, memory: Sequence[Remembered]) -> dict[int, list[tuple[int, int]]]:
     """Where each edit's subject is mentioned, by the edit's position in the memory."""
-    spans = {j: found for j, one in enumerate(memory) if (found := _spans(text, one))}
+    folded = text.casefold()
+    spans = {j: found for j, one in enumerate(memory) if (found := _spans(text, folded, one))}
     every = {span for found in spans.values() for span in found}
 
     def whole(span: tuple[int, int]) -> bool:
