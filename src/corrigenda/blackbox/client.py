@@ -11,7 +11,7 @@ logits are absent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -97,9 +97,17 @@ class Remote:
             raise UnknownNameError("model", self.model, known)
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = 16, batch_size: int = 64
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 16,
+        batch_size: int = 64,
+        until: Callable[[str], bool] | None = None,
     ) -> list[str]:
         """Greedy answers, without the prompts. Equal prompts are asked once.
+
+        batch_size, until  as a local model takes them. Neither says anything here: an endpoint
+                           batches as it likes, and writes on to the limit.
 
         Raises `InputError` for an empty prompt, `EndpointError` where the server refuses, stays
         silent, speaks otherwise, or changes the model on the way.

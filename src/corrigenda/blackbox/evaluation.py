@@ -135,7 +135,10 @@ def _environment(
         "editor": {"name": after.model, "arguments": after.identity()},
         "model": (before or after).identity() | {"live": []},
         "data": data_of(cases),
-        "scorer": {k: v for k, v in scorer().items() if k != "teacher_forced"},
+        "scorer": {
+            **{k: v for k, v in scorer().items() if k != "teacher_forced"},
+            "stop": "as the endpoint stops, or the token limit",
+        },
         "versions": versions() | {"python": platform.python_version()},
         "platform": platform.platform(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
