@@ -99,6 +99,7 @@ MAY_IMPORT = {
         "evaluate",
     },
     "blackbox": {
+        "root",
         "numerics",
         "base",
         "core",
