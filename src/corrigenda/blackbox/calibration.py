@@ -14,25 +14,30 @@ an edit's scope is never another wording of it.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from ..cache import cached_tensors
 from ..edit import Case, Rewrite
 from ..errors import DataError
 from .embedding import Embedding, Ngrams
 from .memory import Remembered
 from .scope import Classifier, mentioned, questions
 
-__all__ = ["RECALL", "SEED", "Lesson", "lessons", "thresholds", "trained"]
+__all__ = ["CASES", "RECALL", "SEED", "Lesson", "classifier", "lessons", "thresholds", "trained"]
 
 SEED = 1
 """Of the Atlas edits that thresholds are chosen on; results are on those of seed 0."""
 
 RECALL = 0.99
+
+CASES = 400
+"""Edits that a classifier learns from, where the data has so many."""
 
 STEPS, RATE, RANK = 600, 0.001, 128
 
@@ -136,3 +141,30 @@ def trained(
             scope_loss(network.metric, keys, inside, outside).backward()
             optimizer.step()
     return Classifier(network.metric.detach().numpy(), embedding=embedding)
+
+
+def classifier(
+    cases: Sequence[Case], embedding: Embedding | None = None, threshold: float | None = None
+) -> Classifier:
+    """A classifier of these cases, from the cache if it was trained on them before.
+
+    threshold  None: the one that keeps `RECALL` of the cases' own wordings in scope.
+
+    What it has learned are the relations of the cases: edits of others it rarely finds in scope.
+
+    Raises `DataError` where the cases are too few to learn from.
+    """
+    import torch
+
+    embedding = embedding or Ngrams()
+    found = lessons(cases)
+    about = [embedding.name, STEPS, RATE, RANK, SEED, [asdict(one) for one in found]]
+
+    def made() -> dict[str, torch.Tensor]:
+        return {"metric": torch.from_numpy(trained(found, embedding).metric)}
+
+    metric = cached_tensors(f"scope/{json.dumps(about)}", made)["metric"].numpy()
+    learned = Classifier(metric, embedding=embedding)
+    if threshold is None:
+        threshold = thresholds(found, learned.scores)["threshold"]
+    return replace(learned, threshold=threshold)

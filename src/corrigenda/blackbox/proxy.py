@@ -54,7 +54,7 @@ class Rewriter:
         request = requests.read(path, body) if memory else None
         if request is None:
             return body, ()
-        place = self.place if request.kind == "chat" else "user"
+        place: Place = self.place if request.kind == "chat" else "user"
         ask = _asking(upstream, request, headers)
         found = [
             await self.prompting.given(query, memory, self.scope, ask, place)

@@ -66,9 +66,10 @@ def read(path: str, body: bytes) -> Request | None:
     if kind == "completions":
         prompt = data.get("prompt")
         prompts = prompt if isinstance(prompt, list) else [prompt]
-        if not prompts or not all(isinstance(one, str) for one in prompts):
+        texts = [one for one in prompts if isinstance(one, str)]
+        if not texts or len(texts) < len(prompts):
             return None
-        return Request("completions", data, tuple(Query(one) for one in prompts))
+        return Request("completions", data, tuple(Query(one) for one in texts))
     messages = data.get("messages")
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         return None

@@ -29,7 +29,8 @@ from .memory import Remembered
 __all__ = ["CLASSIFIED", "RETRIEVED", "Classifier", "Match", "Query", "Retrieval", "Scope"]
 
 RETRIEVED = 0.0
-"""Threshold of retrieval by n-grams; see `calibration.py`. At 0 the mention alone decides."""
+"""Threshold of retrieval: at 0 the mention alone decides. N-grams see no likeness between two
+wordings of one fact, so every higher threshold loses some of them (`calibration.thresholds`)."""
 
 CLASSIFIED = 0.5
 """Threshold of the classifier: the loss that trains it puts the border there."""
@@ -68,6 +69,9 @@ class Scope(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def threshold(self) -> float: ...
 
     def select(self, query: Query, memory: Sequence[Remembered]) -> list[Match]:
         """The edits in scope, the nearest last; of equally near ones the newer."""
