@@ -170,7 +170,7 @@ def prompting(
             raise InputError(f"The wording of a {name} needs {{}} once, not {text!r}.")
     given: dict[str, Any] = {k: v for k, v in (("fact", fact), ("query", query)) if v is not None}
     if how == "demonstrations":
-        usual = {"fact": "New Fact: {}\n", "query": "Prompt: {}", "head": EXAMPLES}
+        usual: dict[str, Any] = {"fact": "New Fact: {}\n", "query": "Prompt: {}", "head": EXAMPLES}
         return Telling("demonstrations", **(usual | given))
     telling = Telling("definitions", **given)
     return telling if how == "definitions" else MultiHop(telling, hops=hops)

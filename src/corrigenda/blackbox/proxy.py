@@ -44,7 +44,8 @@ class Rewriter:
     def __init__(
         self, memory: EditMemory, scope: Scope, prompting: Prompting, place: Place = "user"
     ) -> None:
-        self.memory, self.scope, self.prompting, self.place = memory, scope, prompting, place
+        self.memory, self.scope, self.prompting = memory, scope, prompting
+        self.place: Place = place
 
     async def rewritten(
         self, path: str, body: bytes, upstream: Upstream, headers: Headers
