@@ -62,7 +62,12 @@ class LookupModel:
             return torch.stack([self.vector(p) for p in prompts]) @ self.module.head.weight.T
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = 16, batch_size: int = 64
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 16,
+        batch_size: int = 64,
+        until: Any = None,
     ) -> list[str]:
         self.generated += prompts
         return [f" {ANSWERS[j]}. And so on" for j in self.logits(prompts).argmax(-1).tolist()]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrigenda.cache import cache_dir, cached_tensors
+from corrigenda.cache import cache_dir, cached_tensors, cached_value
 
 
 @pytest.fixture
@@ -108,3 +108,20 @@ def test_what_fails_to_be_made_leaves_nothing(home):
     with pytest.raises(RuntimeError, match="no corpus"):
         cached_tensors("a", fail)
     assert not home.exists()
+
+
+def test_a_plain_value_is_made_once_and_again_when_damaged(home):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return [{"text": "né", "score": 0.1}, None]
+
+    first = cached_value("a", make)
+    assert cached_value("a", make) == first == [{"text": "né", "score": 0.1}, None]
+    assert len(calls) == 1
+    (path,) = (home / "values").iterdir()
+    path.write_bytes(path.read_bytes().replace(b"0.1", b"0.2"))
+    assert cached_value("a", make) == first and len(calls) == 2
+    path.write_bytes(path.read_bytes()[:-20])
+    assert cached_value("a", make) == first and len(calls) == 3

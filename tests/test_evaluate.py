@@ -94,10 +94,16 @@ def test_teacher_forced_columns_and_divergence(model):
     assert scores["gen.portability:alias"] == scores["gen.portability.axes"] == 1.0
 
 
-def test_every_prompt_is_asked_once_before_and_once_after(model):
-    evaluate(model, Flip(), CASES)
+def test_every_prompt_is_asked_once_before_and_once_after(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_CACHE", str(tmp_path))
+    first = evaluate(model, Flip(), CASES)
     prompts = {probe.prompt for one in CASES for probe in one.probes}
     assert sorted(model.generated) == sorted([*prompts, *prompts])
+    # What the unedited model said is kept for the next editor.
+    model.generated.clear()
+    again = evaluate(model, Flip(), CASES)
+    assert sorted(model.generated) == sorted(prompts)
+    assert again.scores == first.scores and again.unedited == first.unedited
 
 
 def test_the_unedited_model_has_its_own_row(model):

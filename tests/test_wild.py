@@ -48,7 +48,7 @@ class Chatty(LookupModel):
         super().__init__()
         self.tail, self.budgets = tail, set()
 
-    def generate(self, prompts, *, max_new_tokens=16, batch_size=64):
+    def generate(self, prompts, *, max_new_tokens=16, batch_size=64, until=None):
         self.budgets.add(max_new_tokens)
         texts = super().generate(prompts, batch_size=batch_size)
         return [text.replace(". And so on", self.tail) for text in texts]

@@ -1,11 +1,12 @@
-"""A cache on disk for tensors that are slow to make and fully named by a key.
+"""A cache on disk for what is slow to make and fully named by a key: tensors, and plain values.
 
-Entries are single safetensors files that carry their key and a checksum of their content; one
-that is damaged, or belongs to another key, is made again. Deleting the directory is always safe.
+Entries are single files, safetensors or JSON, that carry their key and a checksum of their content;
+one that is damaged, or belongs to another key, is made again. Deleting the directory is always safe.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,14 +14,22 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .disk import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["cache_dir", "cached_tensors", "has_tensors", "read_tensors", "write_tensors"]
+__all__ = [
+    "cache_dir",
+    "cached_tensors",
+    "cached_value",
+    "code_digest",
+    "has_tensors",
+    "read_tensors",
+    "write_tensors",
+]
 
 
 def cache_dir() -> Path:
@@ -48,6 +57,36 @@ def cached_tensors(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str,
     return write_tensors(key, make())
 
 
+def cached_value(key: str, make: Callable[[], Any]) -> Any:
+    """The plain value (what JSON can hold) known by `key`, from the cache or from `make()`.
+
+    A cache that cannot be written costs a warning, not the result.
+    """
+    path = cache_dir() / "values" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    try:
+        kept = json.loads(path.read_bytes())
+        text = json.dumps(kept["value"])
+        if kept["key"] == key and kept["sha256"] == hashlib.sha256(text.encode()).hexdigest():
+            return kept["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    value = make()
+    text = json.dumps(value)
+    about = {"key": key, "sha256": hashlib.sha256(text.encode()).hexdigest(), "value": value}
+    _keep(path, json.dumps(about).encode())
+    return json.loads(text)
+
+
+@functools.cache
+def code_digest() -> str:
+    """sha256 over this package's source: part of the key of what may change with the code."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*.py")):
+        digest.update(f"{path.relative_to(here).as_posix()} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def read_tensors(key: str) -> dict[str, Tensor] | None:
     """What is kept under a key, or None if there is none that is whole and of this key."""
     return _read(_path(key), key)
@@ -64,17 +103,20 @@ def write_tensors(key: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     kept = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     about = {"key": key, "sha256": _digest(kept)}
-    path = _path(key)
+    _keep(_path(key), safetensors.torch.save(kept, {"entry": json.dumps(about)}))
+    return kept
+
+
+def _keep(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, safetensors.torch.save(kept, {"entry": json.dumps(about)}))
+        write_atomic(path, data)
     except OSError as error:
         warnings.warn(
             f"{path.parent} cannot be written ({error}), so this will be computed again next "
             "time. Set CORRIGENDA_CACHE to a directory that can.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return kept
 
 
 def _path(key: str) -> Path:

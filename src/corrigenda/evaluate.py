@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .attempt import Attempt, attempt, described
+from .cache import cached_value, code_digest
 from .delta import Delta
 from .edit import Case, Edit, Probe, Rewrite
 from .editor import versions
@@ -33,7 +34,7 @@ from .errors import CorrigendaError, DataError, InputError, UnknownNameError
 from .measure import Budget, Divergence, efficacy, executable, observe, under
 from .metrics.observation import Observation
 from .metrics.sequential import CHECKPOINTS
-from .metrics.text import answer_of, contains
+from .metrics.text import answer_of, contains, settled
 from .report import Report
 from .results import Results, content_key, read_results
 
@@ -161,7 +162,10 @@ def known_only(
     kept: list[Case] = []
     for part in _chunks(candidates, 4 * batch_size):
         answers = model.generate(
-            [case.edit.text for case in part], max_new_tokens=max_new_tokens, batch_size=batch_size
+            [case.edit.text for case in part],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            until=settled,
         )
         kept += [
             case
@@ -228,7 +232,7 @@ class _Run:
             # All of them are asked, also those that are finished: prompts that go through the
             # model together share their padding, so a resumed run gives the very same bits.
             cases = [self.cases[j] for j in chunk]
-            befores = observe(self.model, cases, self.budget, unedited=True)
+            befores = self.unedited(cases)
             for j, before in zip(chunk, befores, strict=True):
                 self.progress("cases", j, total)
                 if j in todo:
@@ -271,7 +275,7 @@ class _Run:
             if not todo:
                 continue
             cases = [self.cases[j] for j in chunk]  # all of them, as in `single`
-            befores = observe(self.model, cases, self.budget, unedited=True)
+            befores = self.unedited(cases)
             found = under(self.model, whole, cases, self.budget) if whole else None
             for at, j in enumerate(chunk):
                 if j not in todo:
@@ -302,6 +306,20 @@ class _Run:
                 histories[j][made] = score
         self.progress("edits", total, total)
         return whole, facts, histories
+
+    def unedited(self, cases: Sequence[Case]) -> list[list[Observation]]:
+        """What the probes get before any edit: the same for every editor that is given these cases,
+        so it is kept in the cache, as long as the code that asks them stays as it is."""
+        same = ("model", "versions", "platform", "scorer")
+        about = [*(self.environment[n] for n in same), asdict(self.budget), code_digest()]
+        asked = [[asdict(probe) for probe in case.probes] for case in cases]
+
+        def made() -> list[list[Row]]:
+            found = observe(self.model, cases, self.budget, unedited=True)
+            return [[one.to_dict() for one in own] for own in found]
+
+        kept = cached_value(content_key("unedited", about, asked), made)
+        return [[Observation.from_dict(one) for one in own] for own in kept]
 
     # -- one call of the editor, one row ------------------------------------------------------
 
@@ -481,7 +499,7 @@ def environment_of(model: Any, editor: Any, cases: Sequence[Case]) -> dict[str, 
             "headline": "gen: greedy continuation; its first non-empty line, cut after one "
             "sentence; contains the target as whole words",
             "teacher_forced": "tf: the gold prefix is fed",
-            "stop": "EOS or the token limit",
+            "stop": "EOS, the token limit, or the end of the answer's sentence",
         },
         "versions": versions() | {"python": platform.python_version()},
         "platform": platform.platform(),

@@ -17,7 +17,7 @@ from .edit import Axis, Case, Condition, Probe
 from .metrics.kl import kl_edited_reference, kl_reference_edited
 from .metrics.observation import Observation
 from .metrics.teacher_forced import from_tokens
-from .metrics.text import answer_of, contains
+from .metrics.text import answer_of, contains, settled
 
 __all__ = [
     "Budget",
@@ -158,9 +158,14 @@ def _met(model: Any, probes: Sequence[Probe], budget: Budget) -> dict[Condition,
 
 
 def replies(model: Any, prompts: Sequence[str], budget: Budget) -> dict[str, str]:
-    """Greedy continuations by prompt; each prompt is asked once."""
+    """Greedy continuations by prompt, each as far as its answer goes; each prompt is asked once."""
     once = list(dict.fromkeys(prompts))
     if not once:
         return {}
-    texts = model.generate(once, max_new_tokens=budget.max_new_tokens, batch_size=budget.batch_size)
+    texts = model.generate(
+        once,
+        max_new_tokens=budget.max_new_tokens,
+        batch_size=budget.batch_size,
+        until=settled,
+    )
     return dict(zip(once, texts, strict=True))

@@ -13,6 +13,7 @@ from corrigenda.metrics.text import (
     first_sentence,
     normalise,
     preserved,
+    settled,
 )
 
 
@@ -92,3 +93,55 @@ def test_normalisation_is_stable_and_every_text_matches_itself(text):
     assert normalise(normalise(text)) == normalise(text)
     assert em(text, text) == f1(text, text) == 1.0
     assert preserved(text, text) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "over"),
+    [
+        ("", False),
+        (" Rome", False),
+        (" Rome.", False),  # "Rome.com" may come
+        (" Rome. The", True),
+        (" Rome. ", True),
+        (" St. ", False),
+        (" St. Louis", False),
+        (" St. Louis. It", True),
+        ("\n\n", False),
+        ("\nRome\n", True),
+        (" Really?!", False),
+        (" Really? ", True),
+        (" 羅馬。", False),
+        (" 羅馬。它", True),
+    ],
+)
+def test_an_answer_is_settled_when_its_sentence_is_over(text: str, over: bool) -> None:
+    assert settled(text) == over
+
+
+PIECES = [
+    "Rome",
+    "St",
+    "J",
+    "3",
+    ".",
+    "!",
+    "。",
+    "?",
+    " ",
+    "\n",
+    "\r",
+    "\u2028",
+    '"',
+    "”",
+    "etc",
+    "x",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9), st.lists(st.sampled_from(PIECES), max_size=5))
+def test_nothing_written_after_a_settled_answer_changes_it(
+    text: list[str], more: list[str]
+) -> None:
+    told = "".join(text)
+    if settled(told):
+        assert answer_of(told + "".join(more)) == answer_of(told)

@@ -59,6 +59,21 @@ def test_generation_is_greedy_and_says_what_it_says() -> None:
     assert [ok for ok, _ in model.says([said, other])] == [True, False]
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+def test_a_continuation_ends_where_it_is_told_to_whatever_the_batch(name: str) -> None:
+    model = model_of(name)
+    whole = model.generate(PROMPTS, max_new_tokens=12)
+
+    def told(text: str) -> bool:
+        return len(text) >= 10
+
+    together = model.generate(PROMPTS, max_new_tokens=12, until=told)
+    alone = [model.generate([p], max_new_tokens=12, until=told)[0] for p in PROMPTS]
+    assert together == alone
+    for long, short in zip(whole, together, strict=True):
+        assert long.startswith(short) and (told(short) or short == long)
+
+
 def test_prefixes_go_in_front_while_they_are_live() -> None:
     model = model_of("gpt2")
     delta = Delta({CONTEXT: Prefix(("Rome is the capital of Italy. ",), "Question: {} Answer:")})

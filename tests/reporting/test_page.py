@@ -166,7 +166,7 @@ def test_text_from_data_and_models_is_escaped():
     class Rude(LookupModel):
         id = "<b>model</b>"
 
-        def generate(self, prompts, *, max_new_tokens=16, batch_size=64):
+        def generate(self, prompts, *, max_new_tokens=16, batch_size=64, until=None):
             return ["<script>alert('x')</script>"] * len(prompts)
 
     edit = Rewrite("<i>{}</i> is in", "S1", "Rome", "Paris", "<rel>")

@@ -29,6 +29,7 @@ from ..delta import Delta
 from ..edit import Rewrite
 from ..editor import Solution
 from ..models.text import TextModel
+from ..models.upper import Upper
 from ._side import SideEditor, beside, descend, prompt_inputs, unrelated
 
 __all__ = ["MEMOIR"]
@@ -73,12 +74,13 @@ class MEMOIR(SideEditor):
         plain = [prompt_inputs(model, site, contexts[:1]) for contexts in rows]
         means = torch.cat([_mean(*p) for p in plain]).cpu()  # (n, i)
         masks = scope.features(means)  # (n, i)
+        runs = [Upper(model, site.layer, contexts) for contexts in rows]
         added = torch.zeros_like(start, requires_grad=True)
 
         def loss(j: int) -> Tensor:
             mask = masks[j].to(device)
             with beside(model, site, lambda x: (x * mask) @ (start + added).T):
-                return model.nll(rows[j]).mean()
+                return runs[j].nll().mean()
 
         def clipped(gradient: Tensor) -> Tensor:
             return gradient * (self.clip / gradient.norm().clamp_min(self.clip))

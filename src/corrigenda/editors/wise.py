@@ -34,6 +34,7 @@ from ..editor import Solution
 from ..errors import InputError
 from ..models.asked import Asked
 from ..models.text import TextModel
+from ..models.upper import Upper
 from ._side import SideEditor, beside, descend, prompt_inputs, unrelated
 
 __all__ = ["WISE"]
@@ -131,11 +132,12 @@ class WISE(SideEditor):
         start, mask = start.to(device), self.mask(tuple(start.shape), shard).to(device)
         added = torch.zeros_like(start, requires_grad=True)
         inputs = [prompt_inputs(model, site, contexts) for contexts in rows]
+        runs = [Upper(model, site.layer, contexts) for contexts in rows]
 
         def loss(j: int) -> Tensor:
             side = start + added
             with beside(model, site, lambda x: x @ side.T):
-                nll = model.nll(rows[j]).mean()
+                nll = runs[j].nll().mean()
             ours, theirs = _moved(*inputs[j], side), _moved(*others, side)
             gap = ours[:, None] - theirs  # (contexts, prompts)
             return (

@@ -22,6 +22,7 @@ __all__ = [
     "first_sentence",
     "normalise",
     "preserved",
+    "settled",
 ]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -80,17 +81,23 @@ def first_sentence(text: str) -> str:
 
     A full stop after an initial or a usual abbreviation, or inside a number, ends nothing.
     """
+    return _cut(text)[0]
+
+
+def _cut(text: str) -> tuple[str, bool]:
+    """The first sentence, and whether it is the same with anything written after the text."""
     for stop in _STOP.finditer(text):
-        head = text[: stop.start()]
+        head, more = text[: stop.start()], text[stop.end() :]
         if stop.group(1) != ".":
-            return head.strip()
+            return head.strip(), bool(more)
         words = head.split()
         word = words[-1].lower().lstrip("\"'“‘([") if words else ""
-        last = not text[stop.end() :].strip()
         initial = len(word) == 1 and word.isalpha()
-        if last or not (initial or word in _ABBREVIATED.split()):
-            return head.strip()
-    return text.strip()
+        if not (initial or word in _ABBREVIATED.split()):
+            return head.strip(), bool(more)
+        if not more.strip():
+            return head.strip(), False
+    return text.strip(), False
 
 
 def answer_of(continuation: str) -> str:
@@ -98,8 +105,20 @@ def answer_of(continuation: str) -> str:
 
     The same rule is used before and after an edit, and for every scorer.
     """
-    line = next((part for part in continuation.splitlines() if part.strip()), "")
-    return first_sentence(line)
+    return first_sentence("".join(_line(continuation).splitlines()))
+
+
+def settled(continuation: str) -> bool:
+    """Whether the answer is the same with anything written after this continuation: a model that
+    has come so far need not write on."""
+    line = _line(continuation)
+    broken = line.splitlines() != [line]  # a line that is over
+    return bool(line) and (broken or _cut(line)[1])
+
+
+def _line(text: str) -> str:
+    """The first line that is not empty, with what ends it."""
+    return next((part for part in text.splitlines(keepends=True) if part.strip()), "")
 
 
 def preserved(before: str, after: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from ..errors import EditError, InputError, ModelError
 from .asked import Asked
-from .text import TextModel
+from .text import TextModel, Until
 from .tokens import last_words, separator
 
 __all__ = ["Masked"]
@@ -77,9 +77,15 @@ class Masked(TextModel):
         return Asked(tuple(ids), reads, wanted, reads[0])
 
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = MASKS, batch_size: int = 64
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = MASKS,
+        batch_size: int = 64,
+        until: Until = None,
     ) -> list[str]:
-        """Fillings of a gap that ends each prompt, of up to `MASKS` tokens; see `TextModel`."""
+        """Fillings of a gap that ends each prompt, of up to `MASKS` tokens; see `TextModel`. They
+        are filled whole, so there is nothing to end sooner."""
         most = min(max_new_tokens, MASKS)
         return super().generate(prompts, max_new_tokens=most, batch_size=batch_size)
 
@@ -99,7 +105,7 @@ class Masked(TextModel):
         return None if limit is None else limit - self.layout.position_offset
 
     def _generated(
-        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int, until: Until
     ) -> list[str]:
         best: list[tuple[float, tuple[int, ...]]] = [(float("-inf"), ())] * len(asked)
         limit = self.context  # masks are part of the sentence

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from .hooks import captured, replaced_forward, replaced_input, replaced_output, selected_input
+from .hooks import captured, replaced_input, replaced_output, selected_input
 from .text import TextModel
 from .tokens import Batch
+from .upper import skipping
 
 __all__ = ["Row", "SuffixRun"]
 
@@ -198,8 +199,7 @@ class SuffixRun:
                 enter(replaced_output(model.mlp(self.layer), lambda out: _added(out, delta)))
             else:
                 hidden = _added(hidden, delta)
-            for block in model.blocks[: self._first]:
-                enter(replaced_forward(block, self._skip))
+            enter(skipping(model.blocks[: self._first], self._tuples))
             enter(replaced_input(self._entry, lambda: hidden))
             enter(selected_input(model.head, row.to(model.device), column.to(model.device)))
             mask = self._mask[kept, : self._left + right]
@@ -212,10 +212,6 @@ class SuffixRun:
         ends = list(accumulate((len(r.reads) for r in self.rows), initial=0))
         spans = [torch.arange(ends[j], ends[j + 1]) for j in keep.tolist()]
         return self.base[torch.cat(spans).to(self.base.device)]
-
-    def _skip(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Stands in for a lower block: hands hidden states on in this architecture's form."""
-        return (hidden_states, None, None) if self._tuples else hidden_states
 
     def _places(self, keep: Tensor) -> tuple[Tensor, Tensor]:
         rows = [self.rows[j] for j in keep.tolist()]

@@ -19,7 +19,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.utils import logging as hf_logging
 
 from ..edit import Rewrite
@@ -38,6 +43,7 @@ from .tokens import Batch, batch, pieces
 __all__ = ["TargetScore", "TextModel"]
 
 T = TypeVar("T")
+Until = Callable[[str], bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,17 +450,28 @@ class TextModel:
 
     @torch.no_grad()
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = 16, batch_size: int = 64
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 16,
+        batch_size: int = 64,
+        until: Until = None,
     ) -> list[str]:
         """Greedy continuations (without the prompts), ended by EOS or by the token limit.
 
         Live changes of the prompt are made first. Equal prompts are run once. Raises `InputError`
         for an empty prompt or one that leaves no room in the context.
+
+        until  a continuation also ends with the token after which this holds of its text.
         """
-        return self._answers([(p, "") for p in prompts], max_new_tokens, batch_size)
+        return self._answers([(p, "") for p in prompts], max_new_tokens, batch_size, until)
 
     def _answers(
-        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+        self,
+        asked: Sequence[tuple[str, str]],
+        max_new_tokens: int,
+        batch_size: int,
+        until: Until = None,
     ) -> list[str]:
         """Answers to (prompt, what follows the answer)."""
         given = self.live.given([prompt.rstrip(" ") for prompt, _ in asked])
@@ -465,17 +482,20 @@ class TextModel:
             if by is None:
                 if any(not (prompt.strip() or after.strip()) for prompt, after in texts):
                     raise InputError("A prompt is empty. Give the model some text to continue.")
-                found = self._generated(texts, max_new_tokens, batch_size)
+                found = self._generated(texts, max_new_tokens, batch_size, until)
             else:
                 found = by.generate(
-                    [t for t, _ in texts], max_new_tokens=max_new_tokens, batch_size=batch_size
+                    [t for t, _ in texts],
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                    until=until,
                 )
             for j, answer in zip(mine, found, strict=True):
                 answers[j] = answer
         return answers
 
     def _generated(
-        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int
+        self, asked: Sequence[tuple[str, str]], max_new_tokens: int, batch_size: int, until: Until
     ) -> list[str]:
         """`_answers` for final texts."""
         rows = {one: list(self._shown(*one)) for one in dict.fromkeys(asked)}
@@ -493,7 +513,7 @@ class TextModel:
         answers: dict[tuple[str, str], str] = {}
         for at in range(0, len(order), batch_size):
             chunk = order[at : at + batch_size]
-            texts = self._decoded([rows[one] for one in chunk], max_new_tokens)
+            texts = self._decoded([rows[one] for one in chunk], max_new_tokens, until)
             answers.update(zip(chunk, texts, strict=True))
         return [answers[one] for one in asked]
 
@@ -511,9 +531,12 @@ class TextModel:
         """Largest number of prompt tokens with so many new ones."""
         return None if self.context is None else self.context - max_new_tokens
 
-    def _decoded(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    def _decoded(
+        self, rows: Sequence[Sequence[int]], max_new_tokens: int, until: Until
+    ) -> list[str]:
         """Greedy answers to one batch of token rows."""
         padded = self.batch(rows)
+        ends = None if until is None else _Ends(self, padded, until)
         with _quiet():
             out = self._module.generate(  # type: ignore[operator]
                 input_ids=padded.ids,
@@ -523,8 +546,12 @@ class TextModel:
                 num_beams=1,
                 pad_token_id=self.pad_id,
                 use_cache=True,
+                stopping_criteria=None if ends is None else StoppingCriteriaList([ends]),
             )
-        return self.tokenizer.batch_decode(self._new(out, padded), skip_special_tokens=True)
+        new = self._new(out, padded)
+        at = ends.at if ends is not None else [None] * len(new)
+        texts = [row[:end].tolist() for row, end in zip(new, at, strict=True)]
+        return self.tokenizer.batch_decode(texts, skip_special_tokens=True)
 
     def _new(self, out: Tensor, padded: Batch) -> Tensor:
         """The part of generated ids that is new."""
@@ -682,6 +709,26 @@ def _by_length(rows: Sequence[Asked], batch_size: int) -> list[list[int]]:
     """Indices in chunks of rows of like length, so that little is spent on padding."""
     order = sorted(range(len(rows)), key=lambda j: (len(rows[j].ids), len(rows[j].decoder)))
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
+class _Ends(StoppingCriteria):
+    """Ends each row of a batch with the token after which `until` holds of its text.
+
+    at  of each row how many new tokens it has then; None while it goes on.
+    """
+
+    def __init__(self, model: TextModel, padded: Batch, until: Callable[[str], bool]) -> None:
+        self._model, self._padded, self._until = model, padded, until
+        self.at: list[int | None] = [None] * len(padded.ids)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+        new = self._model._new(input_ids, self._padded)
+        going = [j for j, at in enumerate(self.at) if at is None]
+        texts = self._model.tokenizer.batch_decode(new[going], skip_special_tokens=True)
+        for j, text in zip(going, texts, strict=True):
+            if self._until(text):
+                self.at[j] = new.shape[1]
+        return torch.tensor([at is not None for at in self.at], device=input_ids.device)
 
 
 @contextmanager
