@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -146,7 +146,7 @@ async def _whole(stream: Stream) -> tuple[str, str, list[TokenLogprob] | None]:
     return text, finish, told if stream.ask.sampling.logprobs is not None else None
 
 
-async def _merged(streams: Sequence[Stream]) -> AsyncIterator[tuple[int, Piece]]:
+async def _merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, Piece], None]:
     """The pieces of several answers as they come, each with the number of its answer."""
     arrived: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue()
 
@@ -180,7 +180,7 @@ async def _told(
     asked: Any,
     streams: Sequence[Stream],
     first: tuple[int, Piece],
-    parts: Any,
+    parts: AsyncGenerator[tuple[int, Piece], None],
     chunk: Callable[..., dict[str, Any]],
 ) -> AsyncIterator[str]:
     """The events of a stream."""

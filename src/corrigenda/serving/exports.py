@@ -1,9 +1,9 @@
 """Edits for use elsewhere: archives, and the command that goes with each.
 
-    delta   the exact change, for this package
-    peft    a LoRA adapter, for PEFT and vLLM
-    merged  a whole checkpoint with the edits in its weights, rounded to their dtype
-    gguf    an adapter for llama.cpp, which its own script makes of the PEFT adapter
+delta   the exact change, for this package
+peft    a LoRA adapter, for PEFT and vLLM
+merged  a whole checkpoint with the edits in its weights, rounded to their dtype
+gguf    an adapter for llama.cpp, which its own script makes of the PEFT adapter
 """
 
 from __future__ import annotations
