@@ -63,7 +63,7 @@ def choose(
     most = torch.tensor([samplings[j].top_p for j in sampled], dtype=torch.float64)[:, None]
     drawn = torch.tensor([draws[j].random() for j in sampled], dtype=torch.float64)[:, None]
     scaled = logits[sampled].cpu().double() / heat.clamp_min(1e-4)
-    shares, ids = scaled.softmax(-1).sort(-1, descending=True, stable=True)
+    shares, ids = torch.sort(scaled.softmax(-1), dim=-1, descending=True, stable=True)
     # A token stays as long as those before it have not reached the share yet; the first always.
     kept = shares * ((shares.cumsum(-1) - shares) < most)
     kept[:, 0] = shares[:, 0]

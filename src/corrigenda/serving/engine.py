@@ -256,7 +256,7 @@ class Engine:
             try:
                 ask = stream.ask
                 most = ask.sampling.max_tokens or self.limits.tokens
-                prompt = model.tokenizer.decode(ask.ids) if ask.ids else ask.prompt
+                prompt = model.tokenizer.decode(list(ask.ids)) if ask.ids else ask.prompt
                 (text,) = model.generate([str(prompt)], max_new_tokens=most)
                 stream.prompt_tokens = len(model.ids(str(prompt)))
                 ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -355,7 +355,8 @@ class _Row:
                     f"{context} tokens with the answer. Shorten the prompt."
                 )
             room = min(room, context if by.kind == "encoder-decoder" else context - len(self.ids))
-        vocabulary = by.module.get_input_embeddings().weight.shape[0]
+        embeddings: Any = by.module.get_input_embeddings()
+        vocabulary = embeddings.weight.shape[0]
         if any(not 0 <= token < vocabulary for token in self.ids):
             raise InputError(f"The prompt has tokens that {by.id} does not: it has {vocabulary}.")
         self.limit = min(room, self.sampling.max_tokens or room)

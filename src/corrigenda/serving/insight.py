@@ -94,6 +94,7 @@ def trace(
 ) -> schemas.Trace:
     """Causal traces of hidden states, MLPs and attentions."""
     kinds: dict[str, Any] = {}
+    options: dict[str, Any] = {} if asked.noise is None else {"noise": asked.noise}
     found: Any = None
     for number, (name, kind) in enumerate(KINDS):
 
@@ -107,7 +108,7 @@ def trace(
             asked.answer or None,
             kind=kind,  # type: ignore[arg-type]
             window=None if kind == "block" else asked.window,
-            **({} if asked.noise is None else {"noise": asked.noise}),
+            **options,
             progress=tell,
         )
         kinds[name] = finite([[round(x, 6) for x in row] for row in found.effect.tolist()])

@@ -30,6 +30,7 @@ __all__ = [
     "chat_chunk",
     "completion_answer",
     "completion_chunk",
+    "dumps",
     "error_body",
     "event",
     "model_list",
@@ -338,7 +339,12 @@ def completion_chunk(
 
 def event(content: Mapping[str, Any]) -> str:
     """One event of a stream."""
-    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {dumps(content)}\n\n"
+
+
+def dumps(content: Mapping[str, Any]) -> str:
+    """JSON without spaces."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def error_body(

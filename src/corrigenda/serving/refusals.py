@@ -32,8 +32,10 @@ _STATUS: tuple[tuple[type[CorrigendaError], int, str, str | None], ...] = (
 )
 
 
-def status_of(error: CorrigendaError) -> tuple[int, str, str | None]:
-    """(status, type, code) of an error that this package raises on purpose."""
+def status_of(error: Exception) -> tuple[int, str, str | None]:
+    """(status, type, code) of an error: of one that this package raises on purpose, whose it is."""
+    if not isinstance(error, CorrigendaError):
+        return 500, "server_error", None
     for kind, status, type, code in _STATUS:
         if isinstance(error, kind):
             return status, type, code
