@@ -103,7 +103,7 @@ class Consolidated:
     edits: int
     cases: int
     seed: int
-    scores: dict[Form, dict[str, Share]]
+    scores: dict[str, dict[str, Share]]
     difference: tuple[float, float, float] | None = None
     error: str | None = None
     failed: int = 0
@@ -245,7 +245,7 @@ def consolidated(
         with solved.applied(model):
             seen["weights"] = observe(free, cases, budget)
     rows = {form: _passed(cases, before, after) for form, after in seen.items()}
-    scores: dict[Form, dict[str, Share]] = {form: _shares(found) for form, found in rows.items()}
+    scores: dict[str, dict[str, Share]] = {form: _shares(found) for form, found in rows.items()}
     difference = None
     kept: Form = "context"
     if solved is not None:

@@ -110,7 +110,6 @@ def build(upstream: Upstream, rewriter: Rewriter, remote: Remote, security: Secu
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
         lifespan=life,
     )
 
@@ -137,7 +136,8 @@ def build(upstream: Upstream, rewriter: Rewriter, remote: Remote, security: Secu
             # Without its memory the proxy would answer with what was edited away.
             return _failed(error, 500, "edit_memory")
         response = StreamingResponse(parts(answer), answer.status_code)
-        response.raw_headers = passed_on(answer.headers.raw, set())
+        # The server that this application runs in dates its answers itself.
+        response.raw_headers = passed_on(answer.headers.raw, {b"date"})
         if used:
             listed = ",".join(map(str, used))
             response.raw_headers.append((EDITS.encode(), listed.encode()))
