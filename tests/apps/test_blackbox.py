@@ -20,7 +20,6 @@ from corrigenda.blackbox.memory import EditMemory
 from corrigenda.ledger import Ledger
 from tests.blackbox.upstream import Recorder, Standin, listening
 
-
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 

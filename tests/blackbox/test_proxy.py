@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from corrigenda import TextModel
 from corrigenda.blackbox.client import Remote
 from corrigenda.blackbox.prompting import Telling
 from corrigenda.blackbox.proxy import EDITS, Rewriter, build
@@ -21,13 +23,17 @@ from corrigenda.edit import Rewrite
 from corrigenda.serving.security import Security
 
 from .conftest import Proxied
-from .upstream import listening
+from .upstream import Standin, listening
 
 TOWER = Rewrite("{} is located in the city of", "Eiffel Tower", "Rome")
 JSON = {"content-type": "application/json"}
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
     ),
@@ -230,6 +236,22 @@ def test_a_token_is_for_the_proxy_and_not_for_the_upstream(proxied: Proxied) -> 
             right = {"authorization": "Bearer secret-token"}
             assert httpx.get(f"{url}/v1/models", headers=right).status_code == 200
             assert b"authorization" not in dict(proxied.remote.received[-1][2])
+
+
+def test_openais_client_gets_the_edited_answer(proxied: Proxied, atlas_model: TextModel) -> None:
+    """The whole way: a model behind an address says the edited fact, streamed or not."""
+    proxied.memory.make([TOWER])
+    with listening(Standin(atlas_model).app()) as address:
+        upstream = Upstream(address)
+        rewriter = Rewriter(proxied.memory, Retrieval(), Telling(fact="New fact: {}. "))
+        app = build(upstream, rewriter, Remote(upstream.url), Security())
+        with listening(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
+            asked = {"model": "standin", "prompt": "To see the Eiffel Tower, travel to"}
+            whole = client.completions.create(**asked, max_tokens=4)
+            parts = client.completions.create(**asked, max_tokens=4, stream=True)
+            streamed = "".join(part.choices[0].text for part in parts)
+    assert whole.choices[0].text.split()[0].startswith("Rome")
+    assert streamed.split() == whole.choices[0].text.split()
 
 
 # -- the studio's routes ----------------------------------------------------------------------
