@@ -6,7 +6,7 @@ import { bytes, plural, ranges, seconds } from "../format.js";
 /** The layers of the model as a ruler; those that change are filled. */
 export function ruler(count, touched) {
   const set = new Set(touched);
-  const text = touched.length ? `${touched.length === 1 ? "Layer" : "Layers"} ${ranges(touched)} of ${count}` : "No layer";
+  const text = touched.length ? `${touched.length === 1 ? "Layer" : "Layers"} ${ranges(touched)}, of 0–${count - 1}` : "No layer of the model";
   return h("div", { class: "ruler" },
     h("div", { class: "ruler-cells", role: "img", "aria-label": text },
       Array.from({ length: count }, (_, i) => h("span", { class: set.has(i) ? "on" : null }))),

@@ -66,7 +66,7 @@ export function scorecard(card) {
   for (const [axis, title] of axes) {
     const groups = card.groups.filter((g) => g.axis === axis && g.probes.length);
     if (!groups.length) continue;
-    element.append(h("section", { class: "axis" }, h("h3", {}, title), groups.map(group)));
+    element.append(h("section", { class: "axis" }, h("h3", {}, title), h("div", {}, groups.map(group))));
   }
   if (card.note) element.append(h("p", { class: "hint" }, card.note));
   return element;

@@ -41,6 +41,7 @@ export function mount(root) {
     input.addEventListener("input", () => { draft[key] = input.value; save(); });
   }
   const message = h("p", { class: "hint act-note", "aria-live": "polite" });
+  const progress = h("div", { class: "progress" });
   const result = h("section", { class: "result", id: "result", "aria-label": "Result", tabindex: "-1" });
 
   root.append(
@@ -54,7 +55,7 @@ export function mount(root) {
           h("h2", {}, "Before it runs"), planPlace,
           h("details", { class: "disclosure" }, h("summary", {}, "Who and why"),
             h("div", { class: "disclosed" }, field("Who", who), field("Why", note, "Both are written into the ledger."))),
-          h("div", { class: "row act" }, preview, apply), message))),
+          h("div", { class: "row act" }, preview, apply), message, progress))),
     result);
 
   // ---- the sentence
@@ -217,14 +218,15 @@ export function mount(root) {
       replace(result, trouble(error, again));
     } finally {
       busy = false;
+      replace(progress);
       read();
     }
   }
 
   async function attend(job, title) {
     replace(result);
-    result.scrollIntoView({ block: "nearest", behavior: "smooth" });
-    const found = await run(result, job, title);
+    progress.scrollIntoView({ block: "nearest" });
+    const found = await run(progress, job, title);
     if (!found) {
       kept.write("result", null);
       return replace(result, h("p", { class: "note" }, "Cancelled. Nothing was changed."));

@@ -2,6 +2,7 @@
 
 import { get, post } from "../api.js";
 import { button, choice, empty, field, h, replace, say, skeleton, trouble } from "../dom.js";
+import { radial } from "../parts/radial.js";
 import { kept, last, named, onchange, studio } from "../studio.js";
 
 // Colour, line and sign together, so that none has to be told by colour.
@@ -28,22 +29,29 @@ const colours = () => {
   return out;
 };
 
-function sheet() {
+const NARROW = 520; // pixels; below it the names of relations do not fit
+
+function sheet(named = true) {
   const c = colours();
   const tint = { changed: c.accent, follow: c.warn, stay: c["ink-2"], leaked: c.no, plain: c["rule-strong"] };
   return [
     { selector: "node", style: {
       label: "data(label)", "font-size": 12, "font-family": "system-ui, sans-serif", color: c.ink,
-      "text-wrap": "wrap", "text-max-width": 110, "text-valign": "bottom", "text-margin-y": 5,
-      "text-background-color": c.sheet, "text-background-opacity": 0.85, "text-background-padding": 2,
+      "text-wrap": "wrap", "text-max-width": 110, "text-valign": "bottom", "text-margin-y": 4,
+      "text-background-color": c.sheet, "text-background-opacity": 0.85, "text-background-padding": 1,
       width: 14, height: 14, "background-color": c.sheet, "border-width": 1.5, "border-color": c["ink-2"],
     } },
+    { selector: "node[side = 'top']", style: { "text-valign": "top", "text-margin-y": -4 } },
+    { selector: "node[side = 'left']", style: { "text-valign": "center", "text-halign": "left", "text-margin-x": -6, "text-margin-y": 0 } },
+    { selector: "node[side = 'right']", style: { "text-valign": "center", "text-halign": "right", "text-margin-x": 6, "text-margin-y": 0 } },
     { selector: "node[kind = 'subject']", style: {
       width: 26, height: 26, "background-color": c.accent, "border-color": c.accent, "font-size": 14, "font-weight": 600,
     } },
     { selector: "node[kind = 'other']", style: { shape: "round-rectangle" } },
     { selector: "edge", style: {
       width: 1, "curve-style": "bezier", "target-arrow-shape": "none", "line-color": c["rule-strong"], "line-cap": "round",
+      label: named ? "data(relation)" : "", "font-size": 10, "font-family": "system-ui, sans-serif", color: c["ink-2"],
+      "text-background-color": c.sheet, "text-background-opacity": 0.9, "text-background-padding": 2, "min-zoomed-font-size": 7,
     } },
     ...Object.entries(STATUS).map(([status, [, , line, arrow, width]]) => ({
       selector: `edge[status = '${status}']`,
@@ -75,6 +83,11 @@ export function mount(root) {
     draw();
   });
   let found = null;
+  const scale = (by) => drawn?.zoom({ level: drawn.zoom() * by, renderedPosition: { x: canvas.clientWidth / 2, y: canvas.clientHeight / 2 } });
+  const zoom = h("div", { class: "graph-zoom", role: "group", "aria-label": "Size" },
+    button("+", () => scale(1.25), { class: "button icon", "aria-label": "Larger" }),
+    button("−", () => scale(0.8), { class: "button icon", "aria-label": "Smaller" }),
+    button("Fit", () => drawn?.fit(undefined, 28), { class: "button small" }));
 
   root.append(h("h1", {}, "What hangs together"),
     h("div", { class: "row between" }, h("p", { class: "lead" }, "Facts around a subject. Choose one to ask the model."), view.element),
@@ -123,7 +136,7 @@ export function mount(root) {
       replace(place, empty("No facts known", found.note || `Nothing is known about “${held.subject}”. Try the name as the model writes it.`));
     } else if (held.list) replace(place, list());
     else {
-      replace(place, canvas);
+      replace(place, canvas, zoom);
       await network();
     }
   }
@@ -142,17 +155,18 @@ export function mount(root) {
   async function network() {
     const { default: cytoscape } = await import("../../vendor/cytoscape/cytoscape.esm.min.mjs");
     if (!canvas.isConnected) return;
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const hub = found.nodes.find((n) => n.kind === "subject")?.id;
+    const at = radial(found.nodes, found.edges, hub, Math.max(220, canvas.clientWidth - 170), canvas.clientHeight - 70);
     drawn = cytoscape({
       container: canvas,
       elements: [
-        ...found.nodes.map((n) => ({ data: n })),
+        ...found.nodes.map((n) => ({ data: { ...n, side: at[n.id].side }, position: { x: at[n.id].x, y: at[n.id].y } })),
         ...found.edges.map((e) => ({ data: { ...e } })),
       ],
-      style: sheet(),
-      layout: { name: "breadthfirst", circle: true, roots: hub ? [hub] : undefined, padding: 36, spacingFactor: 1.1, animate: !still && false },
-      wheelSensitivity: 0.3, minZoom: 0.3, maxZoom: 3, boxSelectionEnabled: false,
+      style: sheet(canvas.clientWidth > NARROW),
+      layout: { name: "preset", fit: true, padding: 28 },
+      // The wheel scrolls the page; the buttons enlarge.
+      userZoomingEnabled: false, minZoom: 0.3, maxZoom: 3, boxSelectionEnabled: false, autounselectify: false,
     });
     drawn.on("tap", "edge", (event) => chosen(found.edges.find((e) => e.id === event.target.id())));
     drawn.on("tap", "node", (event) => {
@@ -197,8 +211,9 @@ export function mount(root) {
     say(`Before any edit: ${said[0]}. Now: ${said[1]}.`);
   }
 
-  document.addEventListener("colours", () => drawn?.style(sheet()));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn?.style(sheet()));
+  const restyle = () => drawn?.style(sheet(canvas.clientWidth > NARROW));
+  document.addEventListener("colours", restyle);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
   onchange(() => {
     const before = held.number;
     options();

@@ -40,7 +40,12 @@ export function mount(root) {
   const lead = h("p", { class: "lead" });
   const out = h("div", { class: "inside-out" });
   const go = h("button", { class: "button primary", id: "look" }, "Look");
-  const tool = choice("What to look at", TOOLS, held.tool, (value) => { held.tool = value; save(); draw(); });
+  const tool = choice("What to look at", TOOLS, held.tool, (value) => {
+    held.tool = value;
+    save();
+    draw();
+    if (value !== "trace" && !found[value]) look(); // one pass each; a trace is many
+  });
   const table = h("input", { type: "checkbox", checked: held.table, id: "as-table" });
   table.addEventListener("change", () => { held.table = table.checked; save(); draw(); });
   const layerField = field("Layer", layer);

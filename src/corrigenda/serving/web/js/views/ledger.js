@@ -182,6 +182,17 @@ export function mount(root) {
       : h("p", { class: "hint" }, "A set is a name for some edits, such as those of a release. Choose edits above to make one; it can then be talked to beside the others."));
   }
 
+  const copier = (command, name) => button("Copy command", async (event) => {
+    const trigger = event.currentTarget;
+    try {
+      await navigator.clipboard.writeText(command);
+      trigger.textContent = "Copied";
+    } catch {
+      trigger.textContent = "Select it below";
+    }
+    setTimeout(() => { trigger.textContent = "Copy command"; }, 2500);
+  }, { class: "button small text", "aria-label": `Copy the command: ${name}` });
+
   async function listExports() {
     if (!exports.childElementCount) replace(exports, skeleton(4));
     try {
@@ -191,22 +202,13 @@ export function mount(root) {
         return h("li", { class: "export" },
           h("div", { class: "row between" },
             h("span", {}, h("strong", {}, name), h("span", { class: "hint" }, ` ${text}`)),
-            format.possible ? button("Download", attempt(async () => {
-              const numbers = [...chosen].join(",");
-              await download(`api/edits/export/${format.format}${numbers ? `?numbers=${numbers}` : ""}`, `corrigenda-${format.format}.zip`);
-            }), { class: "button small", "aria-label": `Download: ${name}` }) : null),
+            h("span", { class: "row tight" }, format.command ? copier(format.command, name) : null,
+              format.possible ? button("Download", attempt(async () => {
+                const numbers = [...chosen].join(",");
+                await download(`api/edits/export/${format.format}${numbers ? `?numbers=${numbers}` : ""}`, `corrigenda-${format.format}.zip`);
+              }), { class: "button small", "aria-label": `Download: ${name}` }) : null)),
           format.possible ? null : h("p", { class: "hint" }, `Not possible now: ${format.why_not ?? "the server does not say why."}`),
-          format.command ? h("div", { class: "command" }, h("pre", { tabindex: "0" }, format.command),
-            button("Copy", async (event) => {
-              const trigger = event.currentTarget;
-              try {
-                await navigator.clipboard.writeText(format.command);
-                trigger.textContent = "Copied";
-              } catch {
-                trigger.textContent = "Select it and copy";
-              }
-              setTimeout(() => { trigger.textContent = "Copy"; }, 2500);
-            }, { class: "button small", "aria-label": `Copy the command: ${name}` })) : null);
+          format.command ? h("pre", { tabindex: "0" }, format.command) : null);
       })));
     } catch (error) {
       replace(exports, trouble(error, listExports));

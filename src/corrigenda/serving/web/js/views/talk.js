@@ -91,7 +91,7 @@ export function mount(root) {
   function turn(found) {
     const [a, b] = found.answers;
     const both = a.done && b.done;
-    const [left, right] = (both ? compared : comparedSoFar)(a.text, b.text);
+    const [left, right] = (both ? compared : comparedSoFar)(a.text.trimStart(), b.text.trimStart());
     const alike = both && !a.error && !b.error && a.text === b.text;
     return h("article", { class: "turn" },
       h("p", { class: "question" }, found.prompt),
