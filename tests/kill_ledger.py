@@ -1,10 +1,11 @@
 """Child processes for the crash tests: each writes to a ledger until it dies.
 
 Started once, since importing torch takes seconds. For every line on standard input, "directory
-seed stop", it forks a child. With stop = 0 the child records and undoes edits until it is killed;
-otherwise it records one edit and dies at its stop-th system call that changes the disk. The child
-says on standard output what was acknowledged: "+ seq id" for a record, "- seq id" for the undo of
-entry seq; the parent says "pid N" before, and "done STATUS" after its death.
+seed stop", it forks a child. With stop = 0 the child records, undoes, redoes and orders edits until
+it is killed; otherwise it records one edit and dies at its stop-th system call that changes the
+disk. The child says on standard output what was acknowledged: "+ seq id" for a record, "- seq id"
+for the undo of entry seq, "= seq order" for another order; the parent says "pid N" before, and
+"done STATUS" after its death.
 """
 
 from __future__ import annotations
@@ -64,10 +65,24 @@ def work(directory: str, seed: int, stop: int, model: Fake) -> None:
             target = chance.choice(active)
             ledger.undo(target)
             say(f"- {target.seq} {target.delta}")
+        elif len(active) > 1 and chance.random() < 0.2:
+            numbers = [entry.seq for entry in active]
+            ledger.order([*numbers[1:], numbers[0]])
+            said = ledger.entries()[-1]
+            say(f"= {said.seq} {','.join(map(str, said.order))}")
+        elif (gone := undone(ledger)) and chance.random() < 0.2:
+            entry = ledger.redo(chance.choice(gone))
+            say(f"+ {entry.seq} {entry.delta}")
         else:
             delta = rank_one(model, chance.randrange(10**9))
             entry = ledger.record(delta, note="x" * chance.randrange(5000))
             say(f"+ {entry.seq} {entry.delta}")
+
+
+def undone(ledger: Ledger) -> list[int]:
+    """Entries whose deltas are not active now."""
+    live = {entry.delta for entry in ledger.active()}
+    return [e.seq for e in ledger.entries() if e.kind == "apply" and e.delta not in live]
 
 
 def main() -> None:

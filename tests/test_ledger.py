@@ -128,6 +128,66 @@ def test_an_undone_edit_can_be_recorded_again(ledger, model):
     assert ledger.active() == []
 
 
+def test_redo_is_one_more_entry_with_the_same_delta(ledger, model):
+    delta = rank_one(model, 1)
+    first = ledger.record(delta, note="why")
+    with pytest.raises(LedgerError, match="active already"):
+        ledger.redo(first)
+    ledger.undo(first)
+    ledger.record(rank_one(model, 2))
+    again = ledger.redo(first.seq, who="me")
+    assert (again.kind, again.delta, again.note, again.who) == ("apply", delta.id, "why", "me")
+    assert [e.seq for e in ledger.active()] == [3, 4]
+    assert ledger.show(first.seq).undone is not None
+    assert Ledger.open(ledger.directory).active() == ledger.active()
+
+
+def test_an_order_holds_for_all_that_is_active_and_for_what_comes(ledger, model):
+    ledger.bind(model)
+    deltas = [rank_one(model, j) for j in range(3)]
+    a, b, c = (ledger.record(d).seq for d in deltas)
+    before = ledger.entries()
+    for wrong in ([a, b], [a, b, c, c], [a, a, b], []):
+        with pytest.raises(LedgerError, match="exactly once"):
+            ledger.order(wrong)
+    with pytest.raises(LedgerError, match="no entry 99"):
+        ledger.order([a, b, 99])
+    assert [e.seq for e in ledger.order([a, b, c])] == [a, b, c]
+    assert ledger.entries() == before  # the order in force: nothing to write
+    ledger.order([c, a, b], note="later first")
+    assert ledger.entries()[: len(before)] == before  # the log only grows
+    assert [e.seq for e in ledger.active()] == [c, a, b]
+    last = ledger.entries()[-1]
+    assert (last.kind, last.order, last.note, last.version) == (
+        "order",
+        (c, a, b),
+        "later first",
+        2,
+    )
+    d = ledger.record(rank_one(model, 9)).seq
+    ledger.undo(a)
+    again = Ledger.open(ledger.directory)
+    assert [e.seq for e in again.active()] == [c, b, d]
+    with pytest.raises(LedgerError, match="records an order"):
+        again.show(last.seq)
+    with pytest.raises(LedgerError, match="undone already"):
+        again.order([a, b, c, d])
+
+
+def test_a_model_in_another_order_is_recognised(ledger, model):
+    """What the log says of the weights after an order is what they are."""
+    ledger.bind(model)
+    a, b, c = (ledger.record(rank_one(model, j)).seq for j in range(3))
+    ledger.order([b, c, a])
+    ledger.attach(model)
+    assert ledger.verify(model).current
+    ledger.order([c, b, a])
+    ledger.undo(b)
+    model.live.clear()
+    ledger.attach(model)
+    assert ledger.verify(model).current
+
+
 def test_references_that_fail_say_what_there_is(ledger, model):
     with pytest.raises(LedgerError, match=r"no entry 7. It is empty"):
         ledger.undo(7)
@@ -500,10 +560,10 @@ def test_recording_again_repairs_a_damaged_delta(ledger, model):
 def test_a_newer_log_is_refused_with_advice(ledger):
     from corrigenda import journal
 
-    content = {"version": 2, "seq": 1, "kind": "apply", "prev": "0" * 64, "time": ""}
+    content = {"version": 3, "seq": 1, "kind": "apply", "prev": "0" * 64, "time": ""}
     content["check"] = journal._check(content)
     (ledger.directory / "ledger.jsonl").write_bytes(journal._line(content))
-    with pytest.raises(LedgerError, match=r"version 2; this corrigenda reads version 1. Upgrade"):
+    with pytest.raises(LedgerError, match=r"version 3; this corrigenda reads versions 1 and 2"):
         Ledger.open(ledger.directory)
 
 
@@ -626,6 +686,7 @@ def test_killed_at_any_instant_it_keeps_what_it_acknowledged(tmp_path, writers):
     directory = tmp_path / "ledger"
     applied: dict[int, str] = {}
     undone: set[int] = set()
+    ordered: dict[int, str] = {}
     acknowledged = 0
     for seed in range(20):
         instant = chance.randrange(4), chance.random() * 0.06
@@ -635,6 +696,8 @@ def test_killed_at_any_instant_it_keeps_what_it_acknowledged(tmp_path, writers):
         for sign, seq, identity in said:
             if sign == "+":
                 applied[seq] = identity
+            elif sign == "=":
+                ordered[seq] = identity
             else:
                 assert applied[seq] == identity
                 undone.add(seq)
@@ -642,15 +705,18 @@ def test_killed_at_any_instant_it_keeps_what_it_acknowledged(tmp_path, writers):
         entries = {e.seq: e for e in ledger.entries()}
         found = {e.seq: e.delta for e in entries.values() if e.kind == "apply"}
         back = {e.target for e in entries.values() if e.kind == "undo"}
+        orders = {e.seq: ",".join(map(str, e.order)) for e in entries.values() if e.kind == "order"}
         assert applied.items() <= found.items() and undone <= back
+        assert ordered.items() <= orders.items()
         # At most one more than was acknowledged, and that one is whole.
-        assert len(found) + len(back) <= len(applied) + len(undone) + 1
+        acted = len(applied) + len(undone) + len(ordered)
+        assert len(found) + len(back) + len(orders) <= acted + 1
         assert {e.seq for e in ledger.active()} == found.keys() - back
         for seq, identity in found.items():
             assert ledger.delta(seq).id == identity
         assert not list(directory.rglob("*.part"))
-        applied, undone = found, back
-    assert acknowledged >= 20
+        applied, undone, ordered = found, back, orders
+    assert acknowledged >= 20 and ordered
     model = toy()
     final = Ledger.open(directory)
     final.bind(model)

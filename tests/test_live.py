@@ -305,3 +305,31 @@ def test_tensor_hash_tells_dtype_shape_and_bits():
     different = [ones, ones.T, ones.half(), ones.bfloat16(), ones * 2, torch.zeros(2, 0), ones[0]]
     different += [torch.tensor(1.0), torch.tensor([0.0]), torch.tensor([-0.0])]
     assert len({tensor_hash(t) for t in different}) == len(different)
+
+
+def test_become_is_push_of_each_and_nothing_when_refused() -> None:
+    from tests.deltas import rank_one, toy
+
+    model, other = toy(), toy()
+    deltas = [rank_one(model, j) for j in range(4)]
+    model.live.push(deltas[3])
+    model.live.become(deltas[:3])
+    for delta in deltas[:3]:
+        other.live.push(delta)
+    assert model.live.deltas == tuple(deltas[:3])
+    for (name, a), (_, b) in zip(
+        model.module.named_parameters(), other.module.named_parameters(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    kept = {n: p.clone() for n, p in model.module.named_parameters()}
+    foreign = rank_one(toy(seed=5), 1)
+    with pytest.raises(WrongBaseError):
+        model.live.become([deltas[3], foreign])
+    assert model.live.deltas == tuple(deltas[:3])
+    assert all(torch.equal(p, kept[n]) for n, p in model.module.named_parameters())
+    model.live.become([])
+    assert not model.live.touched and model.live.deltas == ()
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(model.module.parameters(), toy().module.parameters(), strict=True)
+    )

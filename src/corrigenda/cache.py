@@ -20,7 +20,7 @@ from .disk import write_atomic
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["cache_dir", "cached_tensors", "read_tensors", "write_tensors"]
+__all__ = ["cache_dir", "cached_tensors", "has_tensors", "read_tensors", "write_tensors"]
 
 
 def cache_dir() -> Path:
@@ -51,6 +51,11 @@ def cached_tensors(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str,
 def read_tensors(key: str) -> dict[str, Tensor] | None:
     """What is kept under a key, or None if there is none that is whole and of this key."""
     return _read(_path(key), key)
+
+
+def has_tensors(key: str) -> bool:
+    """Whether something is kept under a key, which may turn out to be damaged or unfinished."""
+    return _path(key).exists()
 
 
 def write_tensors(key: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,10 @@ from .errors import LedgerError, TamperedError
 __all__ = ["Entry", "Journal"]
 
 LOG, HEAD, LOCK = "ledger.jsonl", "HEAD", ".lock"
-VERSION = 1
+VERSION, ORDERED = (
+    1,
+    2,
+)  # a record of an order is one that readers of version 1 would not understand
 NOTHING = "0" * 64  # stands for the checksum of the record before the first
 
 
@@ -41,12 +44,15 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     seq: int = Field(description="1, 2, 3, ...: the line number")
     time: str = Field(description="UTC, ISO 8601")
-    kind: Literal["base", "apply", "undo"]
+    kind: Literal["base", "apply", "undo", "order"]
     delta: str = Field(default="", description="id of the delta that is applied or undone")
     target: int = Field(default=0, description="of an undo: seq of the entry that it undoes")
+    order: tuple[int, ...] = Field(
+        default=(), description="of an order: seqs of all active entries, as they apply from now on"
+    )
     who: str = ""
     note: str = ""
     summary: str = Field(default="", description="what the edit says, for reading")
@@ -131,11 +137,12 @@ class Journal:
             seq=len(self.entries) + 1,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             kind=kind,  # type: ignore[arg-type]
+            version=ORDERED if kind == "order" else VERSION,
             prev=self.entries[-1].check if self.entries else NOTHING,
             **fields,
         )
         content = entry.model_dump(mode="json", exclude_defaults=True, exclude={"check"})
-        content["version"] = VERSION
+        content["version"] = entry.version
         content["check"] = _check(content)
         line = _line(content)
         path = self.directory / LOG
@@ -243,10 +250,10 @@ def _parsed(line: bytes, number: int, prev: str) -> Entry | str:
             return "its checksum does not match"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "it is not a record"
-    if content.get("version") != VERSION:
+    if content.get("version") not in (VERSION, ORDERED):
         raise LedgerError(
             f"Record {number} of the ledger has version {content.get('version')!r}; this "
-            f"corrigenda reads version {VERSION}. Upgrade corrigenda."
+            f"corrigenda reads versions {VERSION} and {ORDERED}. Upgrade corrigenda."
         )
     if content.get("seq") != number or content.get("prev") != prev:
         return "it does not follow the record before it"

@@ -6,8 +6,8 @@ On disk it is a directory of one model's edits:
     deltas/<id>/         every delta that was ever recorded, content-addressed (see `store.py`)
 
 A delta is on the disk before the log names it, and the log before `record` returns: killed at
-any instant, the ledger reopens with every acknowledged entry. Nothing is ever removed; an undo is
-one more entry.
+any instant, the ledger reopens with every acknowledged entry. Nothing is ever removed; an undo, a
+redo and another order of application are one more entry each.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 DELTAS = "deltas"
+
+WHAT = {"base": "the base model", "order": "an order"}
 
 Ref = str | int | Entry | Delta
 """How an entry is named: its number, the beginning of its delta's id, the entry or the delta."""
@@ -242,6 +244,52 @@ class Ledger:
                 after=after,
             )
 
+    def redo(self, ref: Ref, *, note: str = "", who: str = "") -> Entry:
+        """Apply an undone edit again, after all that is active: one more entry, of the same delta.
+
+        note  empty: that of the entry that is applied again.
+
+        Raises `LedgerError` if no entry is meant, or it is active.
+        """
+        entry = self._resolve(ref, self._journal.refresh())
+        return self.record(self._load(entry.delta), note=note or entry.note, who=who)
+
+    def order(self, refs: Iterable[Ref], *, note: str = "", who: str = "") -> list[Entry]:
+        """Let the active entries apply in this order from now on, and return them in it. When this
+        returns, that is on the disk. The order in force already adds no record.
+
+        Sums of weight changes are rounded in another order then, and of changes of activations and
+        of the prompt the later ones see what the earlier ones did.
+
+        Raises `LedgerError` unless every active entry is named exactly once.
+        """
+        wanted = list(refs)
+        with self._journal.locked(self._wait):
+            entries = self._journal.recover()
+            active = _active(entries)
+            chosen = [self._resolve(ref, entries, active=True) for ref in wanted]
+            numbers = [entry.seq for entry in chosen]
+            if sorted(numbers) != sorted(entry.seq for entry in active):
+                raise LedgerError(
+                    "An order names every active entry exactly once. "
+                    f"Active: {', '.join(str(e.seq) for e in active) or 'none'}; "
+                    f"given: {', '.join(map(str, numbers)) or 'none'}."
+                )
+            if chosen == active:
+                return chosen
+            deltas = [self._load(e.delta) for e in chosen]
+            touched = dict.fromkeys(n for d in deltas for n in d.weights)
+            after = _after(self._model, deltas, touched) if self._model else {}
+            self._journal.append(
+                "order",
+                order=tuple(numbers),
+                who=_plain(who),
+                note=_plain(note),
+                summary=f"order {', '.join(map(str, numbers))}",
+                after=after,
+            )
+            return chosen
+
     def attach(self, model: Model) -> dict[int, int]:
         """Make every active entry live on the model, in order; those live already are left.
 
@@ -355,7 +403,7 @@ class Ledger:
                     f"Entry {key} undoes entry {other.target} and is no edit itself. To apply that "
                     "edit again, record its delta again."
                     if other.kind == "undo"
-                    else f"Entry {key} records the base model and is no edit."
+                    else f"Entry {key} records {WHAT[other.kind]} and is no edit."
                     + (f" Active: {_listed(live[-5:])}." if live else "")
                 )
         else:
@@ -394,6 +442,8 @@ def _active(entries: Iterable[Entry]) -> list[Entry]:
             live[entry.seq] = entry
         elif entry.kind == "undo":
             live.pop(entry.target, None)
+        elif entry.kind == "order":
+            live = {seq: live[seq] for seq in entry.order}
     return list(live.values())
 
 

@@ -14,6 +14,9 @@ Changes that act on activations are hooks, placed anew whenever the set of activ
 in order of application, those that can be added as one. Changes of the prompt are asked through
 `given`. Removing a delta removes its hooks; no trace is left.
 
+Several module trees may stand over the same weights (`models/twin.py`). There a changed tensor takes
+the place of the shared one in its own tree, and nothing is written into what others read.
+
 A tensor that goes by several names (tied embeddings) is one parameter here: it has one pristine
 copy, kept under its first name, and a change under any of its names is a change of it.
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,7 +58,7 @@ class Live:
         self._hooks: list[Any] = []
         self._passes: dict[str, Pass] = {}
         self._ends: Tensor | None = None
-        self._side_path = self._merges = False
+        self._side_path = self._merges = self._shared = False
 
     @property
     def deltas(self) -> tuple[Delta, ...]:
@@ -243,7 +247,8 @@ class Live:
         self.check(delta)
         names = self._written(delta)
         for name in names - self._originals.keys():
-            self._originals[name] = self.parameter(name).data.clone()
+            kept = self.parameter(name).data
+            self._originals[name] = kept if self._shared else kept.clone()
         handle, self._next = self._next, self._next + 1
         self._active[handle] = delta
         try:
@@ -258,6 +263,33 @@ class Live:
             self._rehook()
             raise
         return handle
+
+    def become(self, deltas: Iterable[Delta]) -> None:
+        """Make exactly these deltas active, in this order, each parameter written once. Nothing
+        changes if one is refused; raises what `push` does."""
+        wanted = list(deltas)
+        written = {name for delta in wanted for name in self._written(delta)}
+        before, originals, sums = self._active, dict(self._originals), dict(self._sums)
+        names = written | originals.keys()
+        try:
+            for name in written - originals.keys():
+                kept = self.parameter(name).data
+                self._originals[name] = kept if self._shared else kept.clone()
+            for delta in wanted:  # after that, so that no tensor is hashed twice
+                self.check(delta)
+            self._active = {self._next + j: delta for j, delta in enumerate(wanted)}
+            self._rewrite(names)
+            for name in written:
+                self._check_overflow(name)
+            self._rehook()
+        except BaseException:
+            self._active = before
+            self._originals.update(originals)
+            self._rewrite(names)
+            self._sums.update(sums)
+            self._rehook()
+            raise
+        self._next += len(wanted)
 
     def pop(self, handle: int) -> Delta:
         """Remove a delta, in any order. Raises `DeltaError` if it is not active."""
@@ -303,6 +335,26 @@ class Live:
             self._sums.update(sums)
             self._rewrite(self._originals)
             self._rehook()
+
+    # -- several trees over the same weights --------------------------------------------------
+
+    def share(self) -> None:
+        """From now on changed tensors are put in place of those of the module, never written into
+        them: other trees may read these."""
+        self._shared = True
+
+    def adopt(self, other: Live) -> None:
+        """Make live here exactly what is live on another tree over the same weights. Both then use
+        the same changed tensors, and what is pushed on one later does not concern the other."""
+        if not (self._shared and other._shared):
+            raise DeltaError("Only trees that share their weights can adopt what is live.")
+        self.clear()
+        for name in other._originals:
+            self.parameter(name).data = other.parameter(name).data
+        self._originals, self._hashes = dict(other._originals), dict(other._hashes)
+        self._sums, self._active = dict(other._sums), dict(other._active)
+        self._next, self._side_path = other._next, other._side_path
+        self._rehook()
 
     # -- changes of the prompt ----------------------------------------------------------------
 
@@ -362,6 +414,18 @@ class Live:
         finally:
             self._ends = before
 
+    def passes(self) -> dict[str, Pass]:
+        """What is known of the prompts that were read last, by stack. `resume` goes on with them
+        after others were read in between."""
+        return {path: replace(now, routes=dict(now.routes)) for path, now in self._passes.items()}
+
+    def resume(self, passes: dict[str, Pass]) -> None:
+        """Go on with prompts that were read before; see `passes`."""
+        for path, kept in passes.items():
+            now = self._passes[path]
+            now.mask, now.ends, now.decoding = kept.mask, kept.ends, kept.decoding
+            now.routes = dict(kept.routes)
+
     def _rehook(self) -> None:
         """Place the hooks of all active deltas anew."""
         for hook in self._hooks:
@@ -382,6 +446,7 @@ class Live:
                     there[-1] = there[-1].plus(change)
                 else:
                     there.append(change)
+        self._passes = {}
         if not plan:
             return
         # Where prompts are read: the whole model, or encoder and decoder apart.
@@ -483,8 +548,11 @@ class Live:
     @torch.no_grad()
     def _rewrite(self, names: Iterable[str]) -> None:
         for name in list(names):
-            parameter = self.parameter(name)
-            parameter.data.copy_(self.value(name, self._active.values()))
+            parameter, value = self.parameter(name), self.value(name, self._active.values())
+            if self._shared:
+                parameter.data = value
+            else:
+                parameter.data.copy_(value)
             if not any(n in d.changes for d in self.deltas for n in self.names(name)):
                 del self._originals[name]
                 self._hashes.pop(name, None)

@@ -207,11 +207,15 @@ def _read(
             edits.pop(entry.delta, None)  # the latest application gives the order
             edits[entry.delta] = ledger.delta(entry)
             live[entry.seq] = entry.delta
+        elif entry.kind == "order":
+            live = {seq: live[seq] for seq in entry.order}
+            edits |= {identity: edits.pop(identity) for identity in live.values()}
         else:
             live.pop(entry.target, None)
-        if entry.delta:
+        concerned = live.values() if entry.kind == "order" else filter(None, [entry.delta])
+        for identity in concerned:
             # What this entry touches is known afterwards only if it says so.
-            unsure = {names.get(name, name) for name in edits[entry.delta].weights}
+            unsure = {names.get(name, name) for name in edits[identity].weights}
             hashes = {n: h for n, h in hashes.items() if n not in unsure}
         hashes = {**hashes, **entry.after}
         states.append(_State(tuple(live.values()), hashes))

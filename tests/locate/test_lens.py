@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from corrigenda.locate import lens
+from corrigenda.locate import lens, lens_everywhere
 from corrigenda.models.hooks import captured
 
 from ..models.tiny import (
@@ -90,3 +90,15 @@ def test_ranks_tops_and_positions():
     torch.testing.assert_close(lens(model, PROMPT, 2).logprobs, earlier.logprobs)
     with pytest.raises(IndexError):
         lens(model, PROMPT, len(words))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bert"])
+def test_everywhere_is_each_position_by_itself(family: str) -> None:
+    model = model_of(family)
+    prompt = "The Eiffel Tower is located in"
+    tokens, found = lens_everywhere(model, prompt)
+    assert len(tokens) == len(found)
+    for position, one in enumerate(found):
+        alone = lens(model, prompt, position)
+        assert one.layers == alone.layers
+        assert torch.allclose(one.logprobs, alone.logprobs, atol=1e-5)

@@ -28,6 +28,7 @@ from . import (
     ledger,
     lifelong,
     report,
+    serve,
     sweep,
     trace,
 )
@@ -111,6 +112,7 @@ VERBS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         "corrigenda fit gpt2 --editor mend --data edits.jsonl -o mend-for-gpt2",
     ),
     ("audit", audit.audit, EDIT, "corrigenda audit atlas --delta eiffel-in-rome -o audit.md"),
+    ("serve", serve.serve, EDIT, "corrigenda serve atlas --ledger edits --open"),
     ("log", ledger.log, LEDGER, "corrigenda log edits"),
     ("show", ledger.show, LEDGER, "corrigenda show edits 2"),
     ("undo", ledger.undo, LEDGER, 'corrigenda undo edits 2 --note "the source was wrong"'),

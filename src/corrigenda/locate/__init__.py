@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .choose import choose as choose
     from .lens import Lens as Lens
     from .lens import lens as lens
+    from .lens import lens_everywhere as lens_everywhere
     from .trace import Average as Average
     from .trace import Trace as Trace
     from .trace import average as average
@@ -39,6 +40,7 @@ _HOME = {
     "average": "trace",
     "choose": "choose",
     "lens": "lens",
+    "lens_everywhere": "lens",
     "noise_level": "trace",
     "question": "attribute",
     "trace": "trace",

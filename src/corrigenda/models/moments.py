@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from ..atlas.worlds import WORLDS, world_named, world_of
-from ..cache import read_tensors, write_tensors
+from ..cache import has_tensors, read_tensors, write_tensors
 from ..errors import DataError, InputError
 from ..experts import held
 from ..model import Site
@@ -30,7 +30,7 @@ from .hooks import captured, stopping
 from .text import TextModel
 from .tokens import Batch
 
-__all__ = ["Corpus", "Statistics", "corpus_for", "second_moments"]
+__all__ = ["Corpus", "Statistics", "collected", "corpus_for", "second_moments"]
 
 Progress = Callable[[int, int], None]
 """Called with (tokens so far, tokens wanted)."""
@@ -177,12 +177,7 @@ def second_moments(
         }
         return Statistics(moments, "identity", 0, 0.0, (message,))
     corpus = corpus_for(model, source, seed=seed)
-    weights = model.weights_hash()
-    hidden = [f"masked:{seed}"] if model.kind == "masked" else []
-    keys = {
-        site: f"moment-{_digest(weights, site.module, corpus.digest, str(tokens), *hidden)}"
-        for site in sites
-    }
+    keys = _keys(model, sites, corpus, tokens, seed)
     found: dict[Site, SecondMoment] = {}
     for site in sites:
         if (
@@ -210,6 +205,28 @@ def second_moments(
             )
     count = min(m.count for m in found.values())
     return Statistics(found, corpus.name, count, time.perf_counter() - started)
+
+
+def collected(
+    model: TextModel, sites: Iterable[Site], *, source: str, tokens: int, seed: int = 0
+) -> bool:
+    """Whether `second_moments` would find what it needs, or at least a beginning of it."""
+    if source == "identity":
+        return True
+    keys = _keys(model, list(sites), corpus_for(model, source, seed=seed), tokens, seed)
+    return all(has_tensors(key) for key in keys.values())
+
+
+def _keys(
+    model: TextModel, sites: Iterable[Site], corpus: Corpus, tokens: int, seed: int
+) -> dict[Site, str]:
+    """Under which name the second moments of each site are kept."""
+    weights = model.weights_hash()
+    hidden = [f"masked:{seed}"] if model.kind == "masked" else []
+    return {
+        site: f"moment-{_digest(weights, site.module, corpus.digest, str(tokens), *hidden)}"
+        for site in sites
+    }
 
 
 def _stored(key: str) -> SecondMoment | None:
