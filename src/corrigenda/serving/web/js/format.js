@@ -67,6 +67,11 @@ export function ranges(numbers) {
   return parts.map(([a, b]) => (a === b ? `${a}` : b === a + 1 ? `${a}, ${b}` : `${a}–${b}`)).join(", ");
 }
 
+/** The name of a relation as words: "landmark.capital_of" as "capital of". */
+export function relation(name) {
+  return name.split(".").at(-1).replaceAll("_", " ");
+}
+
 /** Leading spaces and line breaks of a token, made visible. */
 export function token(text) {
   return text.replaceAll("\n", "↵").replace(/^[ Ġ▁]/, "") || "␣";

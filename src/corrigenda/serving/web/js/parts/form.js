@@ -56,11 +56,14 @@ function read(text, schema) {
     if (schema.type === "integer" && !Number.isInteger(n)) throw new Unreadable("a whole number");
     return n;
   }
-  if (schema.type === "array") return listed(text, schema.items ?? schema.prefixItems?.[0]);
+  const items = schema.items ?? schema.prefixItems?.[0];
+  const nested = ["array", "object"].includes(items?.type);
+  if (schema.type === "array" && !nested) return listed(text, items);
   if (schema.type === "string") return text;
   try {
     return JSON.parse(text);
   } catch {
+    if (nested) throw new Unreadable("lists in brackets, such as [[2, 5], [2, 10]]");
     if (schema.type === "object") throw new Unreadable("JSON, such as {\"name\": 1}");
     return /^[[{]/.test(text) ? text : /,/.test(text) ? listed(text, { type: "number" }) : text;
   }

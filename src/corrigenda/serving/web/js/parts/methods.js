@@ -4,10 +4,13 @@ import { fresh, h, replace } from "../dom.js";
 import { form } from "./form.js";
 
 const PLAIN = [
-  ["fast", "Fast", "One small change, made in seconds. For a first look and single facts."],
+  ["fast", "Fast", "Done in a moment. For a first look and single facts."],
   ["careful", "Careful", "Takes longer, and holds back more from what it should not touch."],
   ["no_weights", "No weights changed", "The model stays as it is; the correction stands beside it."],
 ];
+
+/** "Meng et al. 2022" of "Meng et al. 2022, 2202.05262; R-ROME: Gupta et al. 2024". */
+const short = (paper) => paper?.split(/[;,]/)[0];
 
 function option(name, editor, title, text, chosen, pick) {
   const input = h("input", { type: "radio", name, value: editor.name, checked: chosen, disabled: !editor.supported });
@@ -16,7 +19,7 @@ function option(name, editor, title, text, chosen, pick) {
     h("span", { class: "method-body" },
       h("span", { class: "method-title" }, title),
       h("span", { class: "method-text" }, editor.supported ? text : editor.why_not ?? "Not for this model."),
-      h("span", { class: "method-paper" }, [editor.title, editor.paper].filter(Boolean).join(" · "))));
+      h("span", { class: "method-paper" }, [editor.title, short(editor.paper)].filter(Boolean).join(" · "))));
 }
 
 /** {element, editor, settings()}; onchange when another method or another setting is chosen. */

@@ -2,13 +2,15 @@
 
 import { get, post } from "../api.js";
 import { button, choice, empty, field, h, replace, say, skeleton, trouble } from "../dom.js";
+import { relation } from "../format.js";
+import { sign } from "../parts/answers.js";
 import { radial } from "../parts/radial.js";
 import { kept, last, named, onchange, studio } from "../studio.js";
 
 // Colour, line and sign together, so that none has to be told by colour.
 const STATUS = {
   changed: ["Changed", "the edit itself", "solid", "diamond", 3.5],
-  follow: ["Should follow", "a consequence", "dashed", "triangle", 2.5],
+  follow: ["Should follow", "from the edit", "dashed", "triangle", 2.5],
   stay: ["Stayed", "as it should", "solid", "circle", 1.5],
   leaked: ["Leaked", "moved and should not have", "dotted", "square", 3.5],
   plain: ["Fact", "not measured", "solid", "none", 1],
@@ -28,6 +30,11 @@ const colours = () => {
   probe.remove();
   return out;
 };
+
+/** Whether the model now says what it should, where an edit makes that a question. */
+const answered = (edge) => sign(edge.status === "leaked" ? false
+  : edge.status === "changed" || edge.status === "follow" ? edge.answer.toLowerCase().includes(edge.wanted.toLowerCase())
+    : edge.status === "stay" ? true : null);
 
 const NARROW = 520; // pixels; below it the names of relations do not fit
 
@@ -148,8 +155,8 @@ export function mount(root) {
     const edges = [...found.edges].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
     return h("ul", { class: "edges" }, edges.map((edge) => h("li", {}, h("button", { type: "button", class: "edge", onclick: () => chosen(edge) },
       h("span", { class: `key key-${edge.status}`, "aria-hidden": "true" }, SIGNS[edge.status]),
-      h("span", { class: "edge-text" }, label(edge.source), " ", h("span", { class: "hint" }, edge.relation), " ", label(edge.target)),
-      h("span", { class: "edge-status" }, STATUS[edge.status][0])))));
+      h("span", { class: "edge-text" }, label(edge.source), " ", h("span", { class: "hint" }, relation(edge.relation)), " ", label(edge.target)),
+      h("span", { class: "edge-status" }, STATUS[edge.status][0]), answered(edge)))));
   }
 
   async function network() {
@@ -161,7 +168,7 @@ export function mount(root) {
       container: canvas,
       elements: [
         ...found.nodes.map((n) => ({ data: { ...n, side: at[n.id].side }, position: { x: at[n.id].x, y: at[n.id].y } })),
-        ...found.edges.map((e) => ({ data: { ...e } })),
+        ...found.edges.map((e) => ({ data: { ...e, relation: relation(e.relation) } })),
       ],
       style: sheet(canvas.clientWidth > NARROW),
       layout: { name: "preset", fit: true, padding: 28 },
@@ -180,7 +187,7 @@ export function mount(root) {
     replace(detail, h("h2", {}, label(id)),
       h("ul", { class: "edges" }, edges.map((edge) => h("li", {}, h("button", { type: "button", class: "edge", onclick: () => chosen(edge) },
         h("span", { class: `key key-${edge.status}`, "aria-hidden": "true" }, SIGNS[edge.status]),
-        h("span", { class: "edge-text" }, h("span", { class: "hint" }, edge.relation), " ", edge.source === id ? label(edge.target) : label(edge.source)))))),
+        h("span", { class: "edge-text" }, h("span", { class: "hint" }, relation(edge.relation)), " ", edge.source === id ? label(edge.target) : label(edge.source)))))),
       id !== held.subject ? button(`Draw around ${label(id)}`, () => { subject.value = label(id); load(); }, { class: "button small" }) : null);
   }
 
