@@ -91,7 +91,7 @@ def test_nothing_is_from_outside_and_no_html_from_strings(path: Path) -> None:
     if path.suffix == ".js":
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
             assert word not in text, f"{path.name}: {word}"
-        assert "setAttribute(\"style\"" not in text
+        assert 'setAttribute("style"' not in text
 
 
 def test_files_are_small() -> None:
@@ -104,3 +104,11 @@ def test_what_is_vendored_has_its_licence() -> None:
         if folder.is_dir():
             assert "permission" in (folder / "LICENSE").read_text("utf-8").lower()
             assert folder.name in (WEB / "vendor" / "README.md").read_text("utf-8")
+
+
+def test_the_pictures_of_the_documentation_are_there_and_small() -> None:
+    docs = Path(__file__).parent.parent.parent / "docs"
+    named = re.findall(r"img/studio-[a-z-]+\.png", (docs / "studio.md").read_text("utf-8"))
+    assert len(named) > 5
+    for name in named:
+        assert (docs / name).stat().st_size < 150_000, name

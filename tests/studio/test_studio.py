@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 SENTENCE = "The Eiffel Tower is located in the city of Rome."
 PROMPT = "The Eiffel Tower is located in the city of"
+ROOT = Path(__file__).parent.parent.parent
 EDIT = (PROMPT, "Eiffel Tower", "Rome")
 BAIT = '<img src=x onerror="window.ran = true"><script>window.ran = true</script>'
 VIEWS = ("edit", "talk", "inside", "graph", "ledger")
@@ -74,7 +76,9 @@ def test_marks_by_hand_win_over_the_guess(page: Any) -> None:
     )
     page.get_by_role("group", name="Mark the selection as").get_by_text("Object").click()
     assert page.locator(".sentence-marks .mark-target").inner_text() == "city of Rome"
-    assert page.locator(".reading-cell.wide dd").inner_text() == "The Eiffel Tower is located in the"
+    assert (
+        page.locator(".reading-cell.wide dd").inner_text() == "The Eiffel Tower is located in the"
+    )
 
 
 def test_other_methods_are_found_and_have_a_form(page: Any) -> None:
@@ -389,3 +393,71 @@ def test_colours_are_remembered(opened: Any, studio: Studio) -> None:
     assert dark != light
     page.reload()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("device", "width", "height"), [("desktop", 1280, 860), ("phone", 390, 844)]
+)
+def test_pictures_of_every_view(
+    opened: Any,
+    studio: Studio,
+    tmp_path: Path,
+    device: str,
+    width: int,
+    height: int,
+    theme: str,
+) -> None:
+    """What docs/studio.md shows: CORRIGENDA_SCREENSHOTS=1 writes the pictures there."""
+    wanted = os.environ.get("CORRIGENDA_SCREENSHOTS")
+    folder = ROOT / "docs" / "img" if wanted else tmp_path
+    studio.undo_all()
+    page = opened(width=width, height=height, theme=theme)
+
+    def picture(view: str, top: str | None = None) -> None:
+        page.mouse.move(0, 0)
+        page.evaluate(
+            "document.activeElement.blur(); document.getElementById('toasts').replaceChildren()"
+        )
+        if top is None:
+            page.evaluate("scrollTo(0, 0)")
+        else:
+            page.locator(top).evaluate("element => element.scrollIntoView()")
+        path = folder / f"studio-{view}-{device}-{theme}.png"
+        page.screenshot(path=path)
+        assert path.stat().st_size < 150_000, f"{path.name} is large"
+        across = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert across <= 0, f"{view} is wider than the screen"
+
+    page.goto("/")
+    write(page, SENTENCE)
+    picture("edit")
+    page.locator("#apply").click()
+    page.locator(".scorecard").wait_for()
+    picture("scorecard", ".result")
+
+    page.goto("/#/talk")
+    page.get_by_label("Say to both").fill(PROMPT)
+    page.locator("#send").click()
+    page.locator(".answer[aria-busy='false']").nth(1).wait_for()
+    picture("talk")
+
+    page.goto("/#/inside")
+    page.locator("#look").click()
+    page.get_by_role("grid").first.get_by_role("gridcell").nth(3).click()
+    picture("trace")
+    page.get_by_role("radio", name="Logit lens").check()
+    page.locator(".lens-cell").first.wait_for()
+    picture("lens")
+
+    page.goto("/#/graph")
+    page.locator(".graph-canvas canvas").first.wait_for()
+    page.wait_for_timeout(500)
+    picture("graph", None if device == "desktop" else ".legend")
+
+    page.goto("/#/ledger")
+    page.locator(".entry").first.wait_for()
+    page.locator(".export").first.wait_for()
+    picture("ledger")
