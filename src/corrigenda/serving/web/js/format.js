@@ -32,6 +32,7 @@ export function probability(p) {
   if (p === null || p === undefined) return "–";
   if (p > 0.995 && p < 1) return ">0.99";
   if (p < 0.005 && p > 0) return "<0.01";
+  if (p > -0.005 && p < 0) return "0.00";
   return p.toFixed(2);
 }
 

@@ -4,6 +4,11 @@ import { h } from "../dom.js";
 import { number, probability, token } from "../format.js";
 import { roving } from "./grid.js";
 
+/** What is less than this makes the answer less likely, rather than leaving it alone. */
+export const BELOW = -0.01;
+/** From this share on a cell is so dark that its text has to be light. */
+export const DARK = 0.65;
+
 /**
  * values[token][layer]; marked: set of token indices; onpick(token, layer, value) when a cell is chosen.
  * low and high are the ends of the scale, the same for maps that are compared.
@@ -18,7 +23,7 @@ export function heatmap({ title, tokens, layers, values, marked, low, high, onpi
       const value = values[t][l];
       const share = value === null ? 0 : Math.max(0, Math.min(1, (value - low) / span));
       const cell = h("td", {
-        role: "gridcell", class: `heat-cell${share > 0.55 ? " heat-dark" : ""}`, vars: { share: share.toFixed(3) },
+        role: "gridcell", class: `heat-cell${value !== null && value < BELOW ? " heat-below" : ""}`, vars: { share: share.toFixed(3) },
         "aria-label": `${token(text)}, layer ${layer}: ${probability(value)}`, title: `${token(text)} · layer ${layer} · ${number(value)}`,
       });
       const pick = () => {

@@ -36,7 +36,7 @@ export function radial(nodes, edges, hub, width, height) {
   const leaves = new Map();
   const weigh = (id) => {
     const sum = children.get(id).reduce((total, child) => total + weigh(child), 0);
-    leaves.set(id, Math.max(1, sum));
+    leaves.set(id, Math.max(depth.get(id) === 1 ? 2 : 1, sum)); // the inner ring is short of room
     return leaves.get(id);
   };
   weigh(centre);

@@ -203,8 +203,8 @@ export function mount(root) {
         edits: [edit()], editor: method.editor, settings, apply: applied,
         ...(draft.who && { who: draft.who }), ...(draft.note && { note: draft.note }),
       });
-      kept.write("result", { job });
-      await attend(job, applied ? "Editing" : "Previewing");
+      kept.write("result", { job, wanted: applied });
+      await attend(job, applied);
     }, () => start(applied));
   }
 
@@ -223,10 +223,10 @@ export function mount(root) {
     }
   }
 
-  async function attend(job, title) {
+  async function attend(job, wanted) {
     replace(result);
     progress.scrollIntoView({ block: "nearest" });
-    const found = await run(progress, job, title);
+    const found = await run(progress, job, wanted ? "Editing" : "Previewing");
     if (!found) {
       kept.write("result", null);
       return replace(result, h("p", { class: "note" }, "Cancelled. Nothing was changed."));
@@ -235,7 +235,7 @@ export function mount(root) {
       kept.write("result", { number: found.edit.number });
       await refresh();
       applied(found.edit, found.scorecard);
-    } else previewed(found);
+    } else previewed(found, wanted);
     result.scrollIntoView({ block: "start", behavior: "smooth" });
     result.focus({ preventScroll: true });
   }
@@ -258,8 +258,9 @@ export function mount(root) {
     ];
   }
 
-  function previewed(found) {
-    const keep = button("Apply this", async () => {
+  // wanted: it was to be applied at once; the server holds back what did not take.
+  function previewed(found, wanted = false) {
+    const keep = button(wanted ? "Apply it anyway" : "Apply this", async () => {
       keep.disabled = true;
       try {
         const entry = await post(`api/edits/preview/${encodeURIComponent(found.preview_id)}/apply`, {});
@@ -279,6 +280,7 @@ export function mount(root) {
       text.input.focus();
     });
     replace(result, headline("Preview, not applied", found, found.scorecard),
+      wanted ? h("p", { class: "note" }, "So it was not applied. Try another method or other settings, or apply it as it is.") : null,
       h("div", { class: "row" }, studio.status?.read_only ? null : keep, drop),
       found.scorecard ? scorecard(found.scorecard) : null);
   }
@@ -330,8 +332,8 @@ export function mount(root) {
         applied(entry, entry.scorecard);
       } else {
         const job = await get(`api/jobs/${encodeURIComponent(held.job)}`);
-        if (job.state === "queued" || job.state === "running") await working(() => attend(held.job, "Editing"));
-        else if (job.state === "done" && job.result?.preview_id) previewed(job.result);
+        if (job.state === "queued" || job.state === "running") await working(() => attend(held.job, held.wanted));
+        else if (job.state === "done" && job.result?.preview_id) previewed(job.result, held.wanted);
         else kept.write("result", null);
       }
     } catch {

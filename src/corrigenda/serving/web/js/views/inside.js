@@ -4,7 +4,7 @@ import { post } from "../api.js";
 import { button, choice, empty, field, h, replace, settled, skeleton, trouble } from "../dom.js";
 import { number, probability, token } from "../format.js";
 import { roving } from "../parts/grid.js";
-import { heatmap, numbers } from "../parts/heatmap.js";
+import { BELOW, DARK, heatmap, numbers } from "../parts/heatmap.js";
 import { run } from "../parts/job.js";
 import { kept, onchange, studio } from "../studio.js";
 
@@ -129,17 +129,16 @@ export function mount(root) {
       h("p", { class: "hint" }, "Choose a cell: click, or arrow keys and Enter."));
     const kinds = Object.keys(result.kinds);
     const all = kinds.flatMap((k) => result.kinds[k].flat()).filter((v) => v !== null);
-    const low = Math.min(result.corrupted, ...all);
-    const high = Math.max(result.clean, ...all);
+    const lost = result.clean - result.corrupted;
+    const high = Math.max(lost, ...all, 0.001);
     const maps = kinds.map((kind) => {
       const map = { title: KINDS[kind] ?? kind, tokens: result.tokens, layers: result.layers, values: result.kinds[kind], marked };
       if (held.table) return numbers(map);
-      return heatmap({ ...map, low, high, onpick(t, l, value) {
-        const share = high > result.corrupted ? (value - result.corrupted) / (result.clean - result.corrupted) : 0;
+      return heatmap({ ...map, low: 0, high, onpick(t, l, value) {
+        const part = lost > 0 ? `, ${Math.round((100 * value) / lost)} % of what the noise took.` : ".";
         replace(detail,
           h("p", {}, h("strong", {}, `${map.title}, layer ${l}, after “${token(result.tokens[t])}”: `),
-            `“${result.answer.trim()}” is back at ${probability(value)}`,
-            Number.isFinite(share) ? `, ${Math.round(share * 100)} % of what the noise took.` : "."),
+            `“${result.answer.trim()}” becomes ${probability(Math.abs(value))} ${value < 0 ? "less likely" : "likelier"}${value < 0 ? "." : part}`),
           h("div", { class: "row" },
             h("a", { class: "button small", href: proposal(held.prompt, held.subject, l) }, `Edit at layer ${l}`),
             button(`Neurons of layer ${l}`, () => {
@@ -155,10 +154,12 @@ export function mount(root) {
     return [
       h("dl", { class: "facts wide" },
         h("dt", {}, "Answer"), h("dd", {}, result.answer.trim()),
-        h("dt", {}, "Untouched"), h("dd", {}, probability(result.clean)),
+        h("dt", {}, "Its probability"), h("dd", {}, probability(result.clean)),
         h("dt", {}, "With noise"), h("dd", {}, probability(result.corrupted))),
       held.table ? null : h("p", { class: "scale", "aria-hidden": "true" },
-        h("span", {}, probability(low)), h("span", { class: "scale-bar" }), h("span", {}, probability(high)), h("span", { class: "hint" }, " probability of the answer")),
+        h("span", {}, "0"), h("span", { class: "scale-bar" }), h("span", {}, `+${probability(high)}`),
+        h("span", { class: "hint" }, "how much likelier the answer becomes"),
+        all.some((v) => v < BELOW) ? [h("span", { class: "scale-below heat-below" }), h("span", { class: "hint" }, "less likely")] : null),
       h("div", { class: "maps" }, maps), held.table ? null : detail,
     ];
   }
@@ -177,7 +178,7 @@ export function mount(root) {
         const top = result.cells[t][i];
         const [best] = top;
         const link = h("a", {
-          class: `lens-cell${best.p > 0.55 ? " heat-dark" : ""}`, vars: { share: best.p.toFixed(3) },
+          class: `lens-cell${best.p > DARK ? " heat-dark" : ""}`, vars: { share: best.p.toFixed(3) },
           href: proposal(held.prompt, held.subject, l),
           title: top.map((c) => `${token(c.token)} ${probability(c.p)}`).join("\n"),
           "aria-label": `after ${token(text)}, layer ${l}: ${token(best.token)}, ${probability(best.p)}. Edit here.`,
@@ -188,7 +189,7 @@ export function mount(root) {
       return h("tr", { role: "row" }, h("th", { role: "rowheader", class: "heat-token" }, token(text)),
         cells.map((cell) => h("td", { role: "gridcell" }, cell)));
     });
-    const grid = h("table", { role: "grid", class: "lens", "aria-label": "Logit lens: tokens by layers" },
+    const grid = h("table", { role: "grid", class: "lens", vars: { layers: String(result.layers.length) }, "aria-label": "Logit lens: tokens by layers" },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, h("th", { role: "columnheader" }, h("span", { class: "unseen" }, "token")),
         result.layers.map((l) => h("th", { role: "columnheader", class: "heat-layer" }, String(l))))),
       h("tbody", { role: "rowgroup" }, body));

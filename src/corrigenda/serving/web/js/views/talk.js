@@ -10,7 +10,7 @@ const sideName = (state) => NAMES[state] ?? `Set “${state}”`;
 
 export function mount(root) {
   const held = {
-    sides: ["base", "edited"], turns: [], seed: 0, temperature: 0, tokens: 60, draft: "", ...kept.read("talk"),
+    sides: ["base", "edited"], turns: [], seed: 0, temperature: 0, tokens: 40, draft: "", ...kept.read("talk"),
   };
   const save = () => kept.write("talk", held);
   let stopper = null;
