@@ -453,9 +453,12 @@ def test_pictures_of_every_view(
     picture("lens")
 
     page.goto("/#/graph")
-    page.locator(".graph-canvas canvas").first.wait_for()
-    page.wait_for_timeout(500)
-    picture("graph", None if device == "desktop" else ".legend")
+    if device == "desktop":
+        page.locator(".graph-canvas canvas").first.wait_for()
+        page.wait_for_timeout(500)
+    else:
+        page.locator(".graph-place .edge").first.wait_for()
+    picture("graph")
 
     page.goto("/#/ledger")
     page.locator(".entry").first.wait_for()

@@ -69,7 +69,7 @@ function sheet(named = true) {
 }
 
 export function mount(root) {
-  const held = { subject: kept.read("draft")?.subject || "Eiffel Tower", number: "", list: false, ...kept.read("graph") };
+  const held = { subject: kept.read("draft")?.subject || "Eiffel Tower", number: "", list: matchMedia("(max-width: 40rem)").matches, ...kept.read("graph") };
   const save = () => kept.write("graph", held);
   let drawn = null;
   let asked = 0;
