@@ -61,7 +61,11 @@ class Studio:
         while time.monotonic() < until:
             found = self.call("GET", f"api/jobs/{job}")
             if found["state"] == "done":
-                return found["result"]["edit"]
+                result = found["result"]
+                if result["edit"] is None:  # it did not take, so it waits
+                    path = f"api/edits/preview/{result['preview_id']}/apply"
+                    return self.call("POST", path, {})
+                return result["edit"]
             assert found["state"] in ("queued", "running"), found
             time.sleep(0.2)
         raise AssertionError(f"the edit was not done in {STARTS} s")
