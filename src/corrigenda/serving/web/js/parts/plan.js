@@ -16,7 +16,7 @@ export function ruler(count, touched) {
 export function plan(place, layers) {
   return {
     idle() {
-      replace(place, h("p", { class: "plan-idle" }, "Here stands what an edit would change, how long it takes and how much memory, before it runs."));
+      replace(place, h("p", { class: "plan-idle" }, "Which layers an edit would change, how long it takes and how much memory it needs."));
     },
     waiting() {
       place.setAttribute("aria-busy", "true");

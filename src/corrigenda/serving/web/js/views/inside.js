@@ -11,7 +11,7 @@ import { kept, onchange, studio } from "../studio.js";
 const KINDS = { hidden: "Hidden states", mlp: "MLP", attention: "Attention" };
 const TOOLS = [["trace", "Causal trace"], ["lens", "Logit lens"], ["neurons", "Neurons"]];
 const LEADS = {
-  trace: "The subject is blurred with noise, then one state at a time is given back. Dark cells bring the answer back: there the fact is recalled.",
+  trace: "The subject is blurred with noise, then one state at a time is given back. Strong cells bring the answer back: there the fact is recalled.",
   lens: "What the model would say if it stopped after each layer. Choose a cell to edit there.",
   neurons: "The neurons of one layer that fire most at the last token, and the words each of them promotes.",
 };

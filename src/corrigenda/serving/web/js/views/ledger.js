@@ -26,7 +26,7 @@ export function mount(root) {
   const exports = h("div", { class: "exports" });
 
   root.append(h("h1", {}, "Ledger"),
-    h("p", { class: "lead" }, "Every edit that was made, in the order in which it is applied. Undo restores the model bit for bit."),
+    h("p", { class: "lead" }, "Every edit that was made; those that hold, in the order in which they are applied. Undo restores the model bit for bit."),
     bar, difference, rows,
     h("div", { class: "ledger-lower" },
       h("section", { class: "step" }, h("h2", {}, "Named sets"), sets),
@@ -222,7 +222,12 @@ export function mount(root) {
     if (!studio.edits.length) {
       replace(rows, h("li", {}, empty("No edits yet", "Every edit that is applied is written here, with what it did, and can be taken back.",
         h("a", { class: "button", href: "#/edit" }, "Make the first one"))));
-    } else replace(rows, studio.edits.map((entry) => row(entry, live.indexOf(entry), live.length)));
+    } else {
+      const gone = studio.edits.filter((entry) => entry.state !== "active");
+      replace(rows, live.map((entry, place) => row(entry, place, live.length)),
+        gone.length ? h("li", { class: "entries-split" }, h("h2", {}, "Undone")) : null,
+        gone.map((entry) => row(entry, -1, 0)));
+    }
     selection();
     listSets();
   }
