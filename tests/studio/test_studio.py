@@ -129,6 +129,32 @@ def test_by_the_keyboard_alone(page: Any, studio: Studio) -> None:
     assert studio.answer(PROMPT).startswith("Rome")
 
 
+def test_a_job_can_be_cancelled(page: Any, studio: Studio) -> None:
+    """The server's job is held, so that there is time to press the button."""
+    state = {"now": "running"}
+
+    def told(route: Any) -> None:
+        if route.request.method == "DELETE":
+            state["now"] = "cancelled"
+            route.continue_()
+            return
+        job = {"id": "1", "kind": "edit", "state": state["now"], "progress": 0.4}
+        text = json.dumps({**job, "message": "solving", "result": None, "error": None})
+        if route.request.url.endswith("/events"):
+            route.fulfill(body=f"data: {text}\n\n", content_type="text/event-stream")
+        else:
+            route.fulfill(body=text, content_type="application/json")
+
+    page.route(re.compile("/api/jobs/"), told)
+    write(page, SENTENCE)
+    page.locator("#preview").click()
+    page.locator(".job-message", has_text="solving").wait_for()
+    assert page.get_by_role("progressbar").get_attribute("value") == "0.4"
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled. Nothing was changed.", exact=True).wait_for()
+    assert not studio.active()
+
+
 # -- undo, reload, trouble --------------------------------------------------------------------
 
 
@@ -180,6 +206,24 @@ def test_the_token_leaves_the_address_and_goes_with_requests(opened: Any, studio
     assert asked.value.headers["authorization"] == "Bearer s3cret"
     assert "s3cret" not in page.url
     assert page.evaluate("sessionStorage.getItem('corrigenda.token')") == "s3cret"
+
+
+def test_a_token_that_is_missing_is_asked_for(opened: Any) -> None:
+    page = opened()
+    error = {"error": {"message": "A token is needed.", "type": "unauthorized", "code": None}}
+
+    def guard(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer right":
+            route.fallback()
+        else:
+            route.fulfill(status=401, body=json.dumps(error), content_type="application/json")
+
+    page.route(re.compile("/(api|v1)/"), guard)
+    page.goto("/")
+    page.get_by_label("Token").fill("right")
+    page.get_by_role("button", name="Continue").click()
+    page.locator(".method").first.wait_for()
+    assert not page.locator("#banner").is_visible()
 
 
 # -- what a model says is text ----------------------------------------------------------------

@@ -38,7 +38,6 @@ async function open(name) {
 }
 
 async function show(event = null) {
-  if (location.hash && !location.hash.startsWith("#/")) return; // the skip link
   const { name, params } = route();
   for (const [other, { section }] of shown) section.hidden = other !== name;
   for (const link of document.querySelectorAll(".tabs a")) {
@@ -111,6 +110,12 @@ themeButton.addEventListener("click", () => {
   } catch {
     // Storage may be forbidden; the choice then lasts until a reload.
   }
+});
+
+// Not by the address, which says which view is shown.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
 });
 
 takeToken();

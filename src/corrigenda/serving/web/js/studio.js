@@ -52,6 +52,14 @@ export async function redo(number) {
   return entry;
 }
 
+/** What a state of the model answers to a prompt, up to the end of the sentence. */
+export async function answer(state, prompt) {
+  const found = await post("v1/completions", {
+    model: state, prompt, max_tokens: 12, temperature: 0, stop: ["\n", ". "],
+  });
+  return (found.choices?.[0]?.text ?? "").trim().replace(/\.$/, "");
+}
+
 /** "Eiffel Tower → Rome", and how many more there are. */
 export function named(entry) {
   const [first, ...more] = entry.edits;

@@ -10,7 +10,7 @@ import { plan as planner } from "../parts/plan.js";
 import { scorecard } from "../parts/scorecard.js";
 import { located, promptOf, sentence } from "../parts/sentence.js";
 import { toast } from "../parts/toast.js";
-import { kept, methods, named, onchange, refresh, studio, undo } from "../studio.js";
+import { answer, kept, methods, named, onchange, refresh, studio, undo } from "../studio.js";
 
 const EXAMPLES = [
   "The Eiffel Tower is located in the city of Rome.",
@@ -132,9 +132,9 @@ export function mount(root) {
     const { prompt } = draft;
     if (!prompt) return;
     try {
-      const found = await post("v1/completions", { model: "edited", prompt, max_tokens: 8, temperature: 0 });
+      const now = await answer("edited", prompt);
       if (prompt !== draft.prompt) return;
-      draft.now = found.choices?.[0]?.text?.trim() ?? "";
+      draft.now = now;
       save();
       read();
     } catch {
@@ -248,13 +248,13 @@ export function mount(root) {
 
   function headline(title, found, card) {
     const [passed, words] = verdict(found.took);
-    const [answer] = found.answers ?? [];
+    const [said] = found.answers ?? [];
     const probe = card?.groups?.find((g) => g.axis === "efficacy")?.probes?.[0];
     return [
       h("p", { class: "eyebrow" }, title),
       h("h2", { class: "verdict" }, sign(passed), words),
       probe ? h("p", { class: "verdict-line" }, probe.prompt, " ", change(probe.before, probe.after))
-        : answer !== undefined ? h("p", { class: "verdict-line" }, edit().prompt, " ", h("ins", {}, String(answer).trim())) : null,
+        : said !== undefined ? h("p", { class: "verdict-line" }, edit().prompt, " ", h("ins", {}, String(said).trim())) : null,
     ];
   }
 

@@ -1,11 +1,11 @@
 // Graph: the facts around a subject, and what an edit did to each of them.
 
-import { get, post } from "../api.js";
+import { get } from "../api.js";
 import { button, choice, empty, field, h, replace, say, skeleton, trouble } from "../dom.js";
 import { relation } from "../format.js";
 import { sign } from "../parts/answers.js";
 import { radial } from "../parts/radial.js";
-import { kept, last, named, onchange, studio } from "../studio.js";
+import { answer, kept, last, named, onchange, studio } from "../studio.js";
 
 // Colour, line and sign together, so that none has to be told by colour.
 const STATUS = {
@@ -125,9 +125,9 @@ export function mount(root) {
     try {
       const query = new URLSearchParams({ subject: held.subject });
       if (held.number) query.set("number", held.number);
-      const answer = await get(`api/graph?${query}`);
+      const graph = await get(`api/graph?${query}`);
       if (mine !== asked) return;
-      found = answer;
+      found = graph;
       note.textContent = found.note ?? "";
       await draw();
     } catch (error) {
@@ -208,8 +208,7 @@ export function mount(root) {
     const said = await Promise.all(["base", "edited"].map(async (state) => {
       const cell = answers.querySelector(`[data-state="${state}"]`);
       try {
-        const reply = await post("v1/completions", { model: state, prompt: edge.prompt, max_tokens: 8, temperature: 0 });
-        cell.textContent = reply.choices[0].text.trim() || "(nothing)";
+        cell.textContent = (await answer(state, edge.prompt)) || "(nothing)";
       } catch (error) {
         cell.textContent = error.message;
       }
