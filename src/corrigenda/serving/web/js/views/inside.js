@@ -167,7 +167,7 @@ export function mount(root) {
   function lensed(result) {
     if (held.table) {
       return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Logit lens" }, h("table", { class: "numbers" },
-        h("thead", {}, h("tr", {}, ["after", "layer", "most probable"].map((t) => h("th", { scope: "col" }, t)))),
+        h("thead", {}, h("tr", {}, ["after", "layer", "most probable"].map((t) => h("th", { scope: "col", class: t === "most probable" ? "left" : null }, t)))),
         h("tbody", {}, result.tokens.flatMap((text, t) => result.layers.map((l, i) => h("tr", {},
           h("th", { scope: "row" }, token(text)), h("td", {}, String(l)),
           h("td", { class: "left" }, result.cells[t][i].map((c) => `${token(c.token)} ${probability(c.p)}`).join(", "))))))));
@@ -201,7 +201,7 @@ export function mount(root) {
     const most = Math.max(...result.neurons.map((n) => Math.abs(n.activation)), 1e-9);
     if (held.table) {
       return h("table", { class: "numbers" },
-        h("thead", {}, h("tr", {}, ["neuron", "activation", "promotes"].map((t) => h("th", { scope: "col" }, t)))),
+        h("thead", {}, h("tr", {}, ["neuron", "activation", "promotes"].map((t) => h("th", { scope: "col", class: t === "promotes" ? "left" : null }, t)))),
         h("tbody", {}, result.neurons.map((n) => h("tr", {}, h("th", { scope: "row" }, String(n.index)),
           h("td", {}, number(n.activation)), h("td", { class: "left" }, n.promotes.map(token).join(", "))))));
     }

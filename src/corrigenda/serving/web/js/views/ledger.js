@@ -14,9 +14,11 @@ const FORMATS = {
   merged: ["Merged checkpoint", "the whole model with the edits in it"],
   gguf: ["GGUF", "for llama.cpp"],
 };
+const SHOWN = 10; // undone edits, until more are asked for
 const AXES = { efficacy: "took", generalization: "wordings", portability: "consequences", locality: "stayed" };
 
 export function mount(root) {
+  let all = false; // undone edits too, where they are many
   const chosen = new Set();
   const opened = new Map();
   const rows = h("ol", { class: "entries" });
@@ -124,7 +126,7 @@ export function mount(root) {
         h("dt", {}, "Id"), h("dd", {}, h("code", { class: "wrap" }, entry.id)),
         entry.undone_when ? [h("dt", {}, "Undone"), h("dd", {}, new Date(entry.undone_when).toLocaleString())] : null),
       entry.norms?.length ? h("div", { class: "scroll" }, h("table", { class: "numbers" },
-        h("thead", {}, h("tr", {}, ["place", "kind", "norm", "relative"].map((t) => h("th", { scope: "col" }, t)))),
+        h("thead", {}, h("tr", {}, ["place", "kind", "norm", "relative"].map((t) => h("th", { scope: "col", class: t === "kind" ? "left" : null }, t)))),
         h("tbody", {}, entry.norms.map((n) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, n.place)), h("td", { class: "left" }, n.kind), h("td", {}, number(n.norm)), h("td", {}, number(n.relative))))))) : null,
       entry.scorecard ? h("details", { class: "disclosure" }, h("summary", {}, "Scorecard"), h("div", { class: "disclosed" }, scorecard(entry.scorecard))) : null,
       entry.provenance ? h("details", { class: "disclosure" }, h("summary", {}, "Provenance"), h("div", { class: "disclosed" }, h("pre", { tabindex: "0" }, JSON.stringify(entry.provenance, null, 2)))) : null,
@@ -226,7 +228,8 @@ export function mount(root) {
       const gone = studio.edits.filter((entry) => entry.state !== "active");
       replace(rows, live.map((entry, place) => row(entry, place, live.length)),
         gone.length ? h("li", { class: "entries-split" }, h("h2", {}, "Undone")) : null,
-        gone.map((entry) => row(entry, -1, 0)));
+        gone.slice(0, all ? gone.length : SHOWN).map((entry) => row(entry, -1, 0)),
+        gone.length > SHOWN && !all ? h("li", { class: "entries-more" }, button(`Show all ${gone.length}`, () => { all = true; draw(); }, { class: "button small" })) : null);
     }
     selection();
     listSets();
