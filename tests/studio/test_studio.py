@@ -293,6 +293,16 @@ def test_a_long_answer_can_be_stopped(page: Any) -> None:
     page.locator(".answer[aria-busy='false']").nth(1).wait_for()
 
 
+def test_words_that_differ_are_told_and_no_others(page: Any) -> None:
+    left, right = page.evaluate(
+        """async () => (await import("/static/js/parts/compare.js"))
+            .compared("The tower is in Paris, France.", "The old tower is in Rome, France.")"""
+    )
+    assert [word.strip() for word, differs in left if differs] == ["Paris,"]
+    assert [word.strip() for word, differs in right if differs] == ["old", "Rome,"]
+    assert "".join(word for word, _ in right) == "The old tower is in Rome, France."
+
+
 # -- Look inside ------------------------------------------------------------------------------
 
 
