@@ -493,6 +493,9 @@ def test_pictures_of_every_view(
     picture("scorecard", ".result")
 
     page.goto("/#/talk")
+    page.get_by_text("How it answers").click()
+    page.get_by_label("Longest answer").fill("16")
+    page.get_by_text("How it answers").click()
     page.get_by_label("Say to both").fill(PROMPT)
     page.locator("#send").click()
     page.locator(".answer[aria-busy='false']").nth(1).wait_for()
