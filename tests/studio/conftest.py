@@ -81,7 +81,10 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """`corrigenda serve atlas` on a free port, with a data directory of its own."""
+    """`corrigenda serve atlas` on a free port, with a data directory of its own.
+
+    CORRIGENDA_STUDIO=http://127.0.0.1:8000 takes one that runs already; its edits are undone.
+    """
     pytest.importorskip("fastapi", reason="the studio's server needs corrigenda[serve]")
     pytest.importorskip("uvicorn", reason="the studio's server needs corrigenda[serve]")
     if os.environ.get("CORRIGENDA_STUDIO"):
