@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corrigenda.apps.compare import _Job, _reports, markdown
+from corrigenda.apps.compare import _Job, _measured, _reports, markdown
+from corrigenda.report import Report
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,6 +29,18 @@ def test_an_unknown_editor_is_refused_before_anything_runs(tmp_path: Path) -> No
     ran = run("compare", "atlas", "--editors", "roem", "-o", str(tmp_path / "out"))
     assert ran.returncode == 2 and "rome" in ran.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_refused_every_edit_has_no_score_of_zero() -> None:
+    untrained, half = _Job("mend", "single", "atlas", 2), _Job("ke", "single", "atlas", 2)
+    rows = ({"error": "ModelError: it has to be trained"}, {"error": "ModelError: again"})
+    reports = {
+        untrained: Report(rows, {}, {}, failures={"raised": 2}),
+        half: Report(rows, {}, {}, failures={"raised": 1}),
+    }
+    kept, refused = _measured(reports)
+    assert list(kept) == [half]
+    assert refused == {untrained.name: "ModelError: it has to be trained"}
 
 
 @pytest.mark.slow

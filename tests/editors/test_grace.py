@@ -7,12 +7,13 @@ import warnings
 import pytest
 import torch
 
-from corrigenda import atlas
+from corrigenda import atlas, load
 from corrigenda.acting import Memory, Values
 from corrigenda.delta import Delta
 from corrigenda.edit import Rewrite
 from corrigenda.editor import EditWarning
 from corrigenda.editors.grace import GRACE
+from corrigenda.editors.melo import MELO
 from corrigenda.errors import InputError
 from corrigenda.models.text import TextModel
 
@@ -180,3 +181,10 @@ def test_a_sequence_on_atlas_keeps_all_its_edits(atlas_model: TextModel) -> None
     finally:
         atlas_model.live.clear()
     assert held == [j != 2 for j in range(len(edits))]
+
+
+@pytest.mark.parametrize("editor", [GRACE, MELO])
+def test_the_embedded_models_are_read_where_they_read_the_prompt(editor: type) -> None:
+    model = load("atlas-t5")
+    found = editor().resolved(model)
+    assert set(found.layers) <= set(model.prompt_layers)

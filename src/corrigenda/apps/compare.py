@@ -108,7 +108,8 @@ def compare(
             f"interrupted; {out} holds what was finished. The same command goes on from there.",
             console.INTERRUPTED,
         ) from None
-    reports = _reports(out, wanted)
+    reports, refused = _measured(_reports(out, wanted))
+    failed |= refused
     command = shlex.join(["corrigenda", *sys.argv[1:]])
     text = markdown(reports, command, failed)
     write_atomic(out / "table.md", text.encode())
@@ -173,6 +174,18 @@ def _reports(out: Path, jobs: Sequence[_Job]) -> dict[_Job, Report]:
         if path.exists():
             found[job] = Report.from_json(path.read_text(encoding="utf-8"))
     return found
+
+
+def _measured(reports: dict[_Job, Report]) -> tuple[dict[_Job, Report], dict[str, str]]:
+    """The reports without those in which every edit was refused (a network that was not trained for
+    this model, say): no score is one of 0. Second, why those were."""
+    refused = {
+        job: str(report.rows[0]["error"])
+        for job, report in reports.items()
+        if report.rows and report.failures.get("raised") == len(report.rows)
+    }
+    kept = {job: report for job, report in reports.items() if job not in refused}
+    return kept, {job.name: why for job, why in refused.items()}
 
 
 def _rows(reports: dict[_Job, Report]) -> list[dict[str, Any]]:

@@ -261,7 +261,8 @@ def _preset(editor: Editor, model: TextModel) -> dict[str, Any]:
     key = _key(model)
     own: dict[str, Any] = {}
     if model.is_atlas and key != _ATLAS:
-        own = {name: _alike(model, name, value) for name, value in _of(editor, _ATLAS).items()}
+        depth = len(model.prompt_layers) if editor.name in _READING else model.n_layers
+        own = {n: _alike(model, depth, n, value) for n, value in _of(editor, _ATLAS).items()}
     return {**own, **_of(editor, key)}
 
 
@@ -278,10 +279,10 @@ def _of(editor: Editor, key: tuple[str, int]) -> dict[str, Any]:
 _ATLAS = ("atlas", 6)
 
 
-def _alike(model: TextModel, name: str, value: Any) -> Any:
+def _alike(model: TextModel, depth: int, name: str, value: Any) -> Any:
     """A value for Atlas on another model of its world: layers at the same share of the depth; one
     of them where a norm after the MLP lets a change not be spread."""
-    share = (model.n_layers - 1) / (_ATLAS[1] - 1)
+    share = (depth - 1) / (_ATLAS[1] - 1)
     if name == "key_layer":
         return min(round(value * share), len(model.prompt_layers) - 1)
     if name != "layers":

@@ -26,7 +26,7 @@ from torch import nn
 
 from ..errors import ModelError, UnknownLayoutError
 
-__all__ = ["LAYOUTS", "Layout", "has", "layout_of", "outside", "text_type"]
+__all__ = ["GGUF_ADAPTERS", "LAYOUTS", "Layout", "has", "layout_of", "outside", "text_type"]
 
 
 @dataclass(frozen=True)
@@ -382,6 +382,11 @@ _ROWS = (*_ROWS, _T5, _BART, _BERT, _ROBERTA)
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType({row.model_type: row for row in _ROWS})
 """`model_type` -> row. A row whose parts depend on the configuration is adjusted in `layout_of`."""
+
+GGUF_ADAPTERS = frozenset(
+    {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"}
+)
+"""Architectures whose LoRA adapters llama.cpp's `convert_lora_to_gguf.py` reads."""
 
 
 def text_type(module: nn.Module) -> str:
