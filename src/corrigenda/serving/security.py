@@ -200,7 +200,7 @@ async def _body(receive: Receive, headers: dict[str, str], most: int) -> bytes |
     if told is not None:
         if not told.isascii() or not told.isdigit():
             return 400
-        if int(told) > most:
+        if len(told) > 18 or int(told) > most:
             return 413
     parts, size = [], 0
     while True:
