@@ -38,7 +38,7 @@ def as_it_was(http: httpx.Client) -> Iterator[None]:
 @pytest.fixture
 def two(http: httpx.Client) -> tuple[int, int]:
     """Two active edits."""
-    made = [solved(http, [edit])["edit"]["number"] for edit in (EDIT, SECOND)]
+    made = [solved(http, [edit], "rome")["edit"]["number"] for edit in (EDIT, SECOND)]
     return made[0], made[1]
 
 
@@ -122,22 +122,29 @@ def test_diff(http: httpx.Client, two: tuple[int, int]) -> None:
 
 def test_a_set_is_the_name_of_a_model(http: httpx.Client, two: tuple[int, int]) -> None:
     a, b = two
-    tower = "The Eiffel Tower is located in"
-    assert http.post("/api/sets", json={"name": "only-a", "numbers": [a]}).status_code == 200
-    assert "only-a" in [m["id"] for m in http.get("/v1/models").json()["data"]]
-    assert "only-a" in http.get("/api/status").json()["states"]
-    assert said(http, "only-a", PROMPT) != said(http, "base", PROMPT)
-    assert said(http, "only-a", tower) == said(http, "base", tower)
-    assert said(http, "edited", tower) != said(http, "base", tower)
-    http.post(f"/api/edits/{a}/undo", json={})
-    assert said(http, "only-a", PROMPT) != said(http, "base", PROMPT)  # a set stays what it is
-    assert http.post("/api/sets", json={"name": "only-a", "numbers": [b]}).status_code == 200
-    assert said(http, "only-a", PROMPT) == said(http, "base", PROMPT)
-    assert http.get("/api/sets").json() == [{"name": "only-a", "numbers": [b]}]
-    assert http.delete("/api/sets/only-a").status_code == 204
-    gone = http.post("/v1/completions", json={"model": "only-a", "prompt": "x"})
+
+    def country(model: str) -> str:
+        return said(http, model, PROMPT).split()[0].strip(".")
+
+    def city(model: str) -> str:
+        return said(http, model, SECOND["prompt"])
+
+    assert http.post("/api/sets", json={"name": "mine", "numbers": [a]}).status_code == 200
+    try:
+        assert "mine" in [m["id"] for m in http.get("/v1/models").json()["data"]]
+        assert "mine" in http.get("/api/status").json()["states"]
+        assert (country("mine"), country("base")) == ("Japan", "Brazil")
+        assert "Rome" in city("edited") and "Rome" not in city("mine")
+        http.post(f"/api/edits/{a}/undo", json={})
+        assert country("edited") == "Brazil" and country("mine") == "Japan"  # it stays what it is
+        assert http.post("/api/sets", json={"name": "mine", "numbers": [b]}).status_code == 200
+        assert country("mine") == "Brazil" and "Rome" in city("mine")
+        assert http.get("/api/sets").json() == [{"name": "mine", "numbers": [b]}]
+    finally:
+        assert http.delete("/api/sets/mine").status_code == 204
+    gone = http.post("/v1/completions", json={"model": "mine", "prompt": "x"})
     assert gone.status_code == 404
-    assert http.delete("/api/sets/only-a").status_code == 404
+    assert http.delete("/api/sets/mine").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_preview_then_discard(http: httpx.Client, data_dir: Path) -> None:
         ({"editor": "romeo"}, "rome"),
         ({"settings": {"stepz": 3}}, "steps"),
         ({"settings": {"steps": "many"}}, "steps"),
-        ({"settings": {"steps": -1}}, "steps"),
+        ({"settings": {"layer": 99}}, "layer"),
         ({"edits": []}, "edits"),
         ({"edits": [{**EDIT, "target": ""}]}, "target"),
         ({"edits": [{**EDIT, "subject": ""}]}, "subject"),
