@@ -16,6 +16,7 @@ CORS: other sites get no answer that they could read.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -44,6 +45,11 @@ HEADERS: dict[str, str] = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+PATIENCE = 30.0
+"""Seconds in which a body has to arrive."""
+FORGOTTEN = 8
+"""Times the limit that is read of a body which is too long, and forgotten: who is still sending
+does not hear the answer."""
 CLIENTS = 4096
 """Addresses whose rate is remembered; the one that was silent longest is forgotten first."""
 
@@ -103,15 +109,19 @@ class Guard:
         if refused is not None:
             await _refuse(respond, *refused)
             return
-        body = await _body(receive, headers, self._security.body)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                body = await _body(receive, headers, self._security.body)
+        except TimeoutError:
+            body = 408
         if isinstance(body, int):
-            await _refuse(
-                respond,
-                body,
-                f"The body of a request may have {self._security.body} bytes. Send less at once."
-                if body == 413
-                else "The request's Content-Length is no number.",
-            )
+            why = {
+                400: "The request's Content-Length is no number.",
+                408: f"The body did not arrive within {PATIENCE:.0f} seconds. Send it again.",
+                413: f"The body of a request may have {self._security.body} bytes. Send less at "
+                "once.",
+            }
+            await _refuse(respond, body, why[body])
             return
         if body is None:  # the client has gone
             return
@@ -197,22 +207,25 @@ def _same(origin: str, host: str) -> bool:
 async def _body(receive: Receive, headers: dict[str, str], most: int) -> bytes | int | None:
     """The body of a request; the status of one that is refused; None if the client went."""
     told = headers.get("content-length")
-    if told is not None:
-        if not told.isascii() or not told.isdigit():
-            return 400
-        if int(told) > most:
-            return 413
+    if told is not None and not (told.isascii() and told.isdigit()):
+        return 400
+    over = told is not None and (len(told) > 18 or int(told) > most)
     parts, size = [], 0
     while True:
+        if over and size > FORGOTTEN * most:
+            return 413
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            return 413
+        part = message.get("body", b"")
+        size += len(part)
+        over = over or size > most
+        if over:
+            parts.clear()
+        else:
+            parts.append(part)
         if not message.get("more_body"):
-            return b"".join(parts)
+            return 413 if over else b"".join(parts)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -247,6 +260,7 @@ def _with_headers(send: Send, path: str) -> Send:
 KINDS = {
     401: ("authentication_error", "invalid_api_key"),
     403: ("permission_error", "forbidden"),
+    408: ("invalid_request_error", "timeout"),
     413: ("invalid_request_error", "request_too_large"),
     421: ("invalid_request_error", "unknown_host"),
     429: ("rate_limit_error", "rate_limit_exceeded"),
@@ -262,7 +276,7 @@ async def _refuse(send: Send, status: int, message: str, wait: int = 0) -> None:
         headers.append((b"retry-after", str(wait).encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status == 413:
+    if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
