@@ -28,7 +28,7 @@ def test_json_says_where_and_with_which_token(tmp_path: Path) -> None:
             headers = {"authorization": f"Bearer {told['token']}"}
             assert http.get("/v1/models", headers=headers).status_code == 200
         child.send_signal(signal.SIGINT)
-        assert child.wait(20) in (0, 130, -signal.SIGINT)
+        assert child.wait(20) == 0
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -123,4 +123,3 @@ def test_the_same_sample_alone_and_in_a_crowd(http: httpx.Client, url: str) -> N
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, range(8)))
     assert found[3] == alone and len(set(found)) == 8
-
