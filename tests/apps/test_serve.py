@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from .test_cli import run, wrong
+from ..serving.running import process
+from .test_cli import run
 
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def started(*arguments: str, wait: float = 60) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The verb as a process, and the first line that it says."""
-    command = [sys.executable, "-m", "corrigenda.apps.cli", "serve", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    try:
-        ready, _, _ = select.select([process.stdout], [], [], wait)
-        assert ready, "it said nothing"
-        yield process, process.stdout.readline()
-    finally:
-        process.kill()
-        process.communicate(timeout=20)
-
-
 def test_json_says_where_and_with_which_token(tmp_path: Path) -> None:
-    options = ("atlas", "--port", "0", "--data-dir", str(tmp_path), "--host", "0.0.0.0", "--json")
-    with started(*options) as (process, line):
-        told = json.loads(line)
+    options = ("atlas", "--port", "0", "--data-dir", str(tmp_path), "--host", "0.0.0.0")
+    with process(*options) as (child, told):
         assert told["model"] == "atlas" and told["data"] == str(tmp_path)
         assert len(told["token"]) >= 32  # it is reached from elsewhere
         with httpx.Client(base_url=told["url"], timeout=20) as http:
             assert http.get("/v1/models").status_code == 401
             headers = {"authorization": f"Bearer {told['token']}"}
             assert http.get("/v1/models", headers=headers).status_code == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130, -signal.SIGINT)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 0
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ whole answer until it is complete.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +24,7 @@ import uvicorn
 from corrigenda.apps.serve import bound
 from corrigenda.serving.app import build
 
+ROOT = Path(__file__).parents[2]
 EDIT = {
     "prompt": "{} is located in the country of",
     "subject": "Brasilia",
@@ -48,6 +53,34 @@ def running(model: Any, directory: Path, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=30)
         listening.close()
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`corrigenda serve ... --json` as a process of its own, and what it said when it started. It
+    is killed at the end."""
+    command = [sys.executable, "-m", "corrigenda.apps.cli", "serve", *arguments, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    assert child.stdout is not None
+    try:
+        lines = list(itertools.takewhile(lambda line: line != "}\n", child.stdout))
+        told = json.loads("".join([*lines, "}"]))
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(told["url"], timeout=5)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline and child.poll() is None, "it does not answer"
+                time.sleep(0.02)
+        yield child, told
+    finally:
+        child.kill()
+        child.wait(timeout=20)
+        child.stdout.close()
 
 
 def finished(http: httpx.Client, job: str, seconds: float = 120) -> dict[str, Any]:

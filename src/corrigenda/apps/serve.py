@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -128,7 +129,8 @@ def run(
     server = uvicorn.Server(config)
     if open_page:
         threading.Thread(target=_open, args=(server, page), daemon=True).start()
-    server.run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it, and told again when it has
+        server.run(sockets=[listening])
 
 
 def _open(server: Any, page: str) -> None:
