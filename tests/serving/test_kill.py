@@ -102,13 +102,12 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_states_say_the_same_after_kill_9(tmp_path: Path) -> None:
     options = ("atlas", "--port", "0", "--data-dir", str(tmp_path))
-    with process(*options) as (child, told):
-        with httpx.Client(base_url=told["url"], timeout=60) as http:
-            number = solved(http, [EDIT], "rome")["edit"]["number"]
-            solved(http, [edit("Lisbon")], "grace")
-            http.post("/api/sets", json={"name": "one", "numbers": [number]})
-            wanted = [said(http, model, PROMPT) for model in ("base", "edited", "one")]
-            child.kill()
+    with process(*options) as (child, told), httpx.Client(base_url=told["url"], timeout=60) as http:
+        number = solved(http, [EDIT], "rome")["edit"]["number"]
+        solved(http, [edit("Lisbon")], "grace")
+        http.post("/api/sets", json={"name": "one", "numbers": [number]})
+        wanted = [said(http, model, PROMPT) for model in ("base", "edited", "one")]
+        child.kill()
     with process(*options) as (_, told), httpx.Client(base_url=told["url"], timeout=60) as http:
         assert [said(http, model, PROMPT) for model in ("base", "edited", "one")] == wanted
         assert http.get("/api/status").json()["edits"] == 2

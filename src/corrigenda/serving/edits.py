@@ -360,6 +360,9 @@ class Edits:
         """Record an edit and let it act; its scorecard goes beside it."""
         self._may_write()
         with self._lock:
+            for entry in self._ledger.active():
+                if entry.delta == solved.delta.id:  # as after a crash that came before the answer
+                    return self._entry(entry)
             ready = self._ready(solved.delta)
             self._write_card(solved.delta.id, solved.card)
             record = self._ledger.record(solved.delta, note=solved.note, who=solved.who)

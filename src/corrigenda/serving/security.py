@@ -134,8 +134,8 @@ class Guard:
             return (
                 421,
                 (
-                    f"This server is not called {name[:100]!r}. Use its address, or localhost, or start "
-                    "it with that name as --host."
+                    f"This server is not called {name[:100]!r}. Use its address, or localhost, or "
+                    "start it with that name as --name."
                 ),
                 0,
             )
