@@ -381,7 +381,8 @@ class Edits:
 
     def _ready(self, delta: Delta) -> TextModel:
         """A tree with a further delta live."""
-        return self._states.tree([*self._states.of(EDITED).live.deltas, delta])
+        active = [self._ledger.delta(entry) for entry in self._ledger.active()]
+        return self._states.tree([*active, delta])
 
     def _activate(self, ready: TextModel) -> None:
         self._states.put(EDITED, ready)
