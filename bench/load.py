@@ -167,7 +167,7 @@ async def load(url: str, pid: int, clients: int, seconds: float, tokens: int) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Load a server with many streaming clients.")
     parser.add_argument("--model", default="atlas")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=120)

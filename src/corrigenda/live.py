@@ -58,7 +58,7 @@ class Live:
         self._hooks: list[Any] = []
         self._passes: dict[str, Pass] = {}
         self._ends: Tensor | None = None
-        self._side_path = self._merges = self._shared = False
+        self._side_path = self._merges = self._shared = self._as_it_is = False
 
     @property
     def deltas(self) -> tuple[Delta, ...]:
@@ -362,7 +362,8 @@ class Live:
         """What the active changes of the prompt make of prompts, the oldest outermost. Those of one
         form act as their sum. A change that asks the model does so with the other changes live."""
         joined: list[Any] = []
-        for context in (d.context for d in self._active.values() if d.context is not None):
+        contexts = () if self._as_it_is else (d.context for d in self._active.values())
+        for context in (one for one in contexts if one is not None):
             if joined and joined[-1].like(context):
                 joined[-1] = joined[-1].plus(context)
             else:
@@ -385,17 +386,16 @@ class Live:
     @property
     def has_context(self) -> bool:
         """Whether any active delta changes the prompt."""
-        return any(d.context is not None for d in self._active.values())
+        return not self._as_it_is and any(d.context is not None for d in self._active.values())
 
     @contextmanager
     def without_context(self) -> Iterator[Any]:
         """Prompts are taken as they are inside the `with` block; other changes stay."""
-        active = self._active
+        before, self._as_it_is = self._as_it_is, True
         try:
-            self._active = {h: d for h, d in active.items() if d.context is None}
             yield self._owner
         finally:
-            self._active = active
+            self._as_it_is = before
 
     # -- changes of activations ---------------------------------------------------------------
 

@@ -125,3 +125,13 @@ def test_the_weights_hash_is_that_of_the_pristine_model() -> None:
     with torch.no_grad():
         model.module.get_parameter(site.parameter)[0, 0] += 1
     assert model.weights_hash() != before
+
+
+def test_taking_prompts_as_they_are_hides_no_delta_from_others() -> None:
+    model = model_of("gpt2")
+    delta = Delta({CONTEXT: Prefix(("Rome is the capital of Italy. ",))})
+    with delta.applied(model):
+        with model.live.without_context():
+            assert model.live.deltas == (delta,)
+            assert not model.live.has_context and model.live.wrap("Where?") == "Where?"
+        assert model.live.has_context and model.live.wrap("Where?").startswith("Rome")

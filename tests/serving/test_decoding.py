@@ -67,6 +67,9 @@ def test_logits_that_are_no_numbers_are_never_chosen() -> None:
     logits = torch.tensor([[float("nan"), 1.0, float("-inf"), 0.0]])
     for seed in range(20):
         assert drawn(logits, [Sampling(seed=seed, temperature=2)])[0] in (1, 3)
+    for nothing in (float("nan"), float("-inf")):  # an edit that has broken the model
+        row = torch.full((1, 4), nothing)
+        assert drawn(row, [Sampling(temperature=2)])[0] in range(4)
 
 
 def test_logprobs_name_the_chosen_token_and_the_most_probable() -> None:

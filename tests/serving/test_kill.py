@@ -94,7 +94,9 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
                     interrupted += 1
                     again = http.post(f"/api/jobs/{client.job}/again").json()["job"]
                     over = finished(http, again)
-                    assert over["state"] == "done", over["error"]
+                    # A method may refuse it on top of what was recorded; it does not break.
+                    refused = over["state"] == "failed" and over["error"]["type"]
+                    assert over["state"] == "done" or refused == "invalid_request_error", over
             states = {e["number"]: e["state"] for e in http.get("/api/edits").json()["edits"]}
     assert interrupted and acknowledged
 

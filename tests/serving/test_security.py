@@ -71,6 +71,11 @@ def test_on_loopback_none_is_asked_for_unless_given(host: str) -> None:
     assert guarded_by(host, TOKEN).token == TOKEN
 
 
+def test_names_by_which_it_is_reached() -> None:
+    assert guarded_by("0.0.0.0", None, ["Box.Local"]).hosts == {"box.local"}
+    assert guarded_by("box.local", None).hosts == {"box.local"}
+
+
 def test_short_tokens_are_refused() -> None:
     with pytest.raises(InputError, match="fewer than 8 characters"):
         guarded_by("127.0.0.1", "short")
@@ -139,7 +144,7 @@ def test_names_of_other_sites_are_not_answered(http: Any, host: str, known: bool
     answer = http.get("/api/status", headers={"host": host})
     assert answer.status_code == (200 if known else 421)
     if not known:
-        assert "--host" in error_of(answer)
+        assert "--name" in error_of(answer)
 
 
 def test_a_name_of_its_own(guarded: httpx.Client) -> None:
@@ -240,7 +245,7 @@ def test_guessing_tokens_is_slow(atlas_model: Any, tmp_path: Path) -> None:
             http.get("/api/status", headers={"authorization": f"Bearer {j}"}).status_code
             for j in range(40)
         ]
-    assert tries.count(401) < 30 and tries[-1] == 429
+    assert tries.count(401) <= 6 and tries[-1] == 429
 
 
 @pytest.mark.parametrize(

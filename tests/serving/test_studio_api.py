@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from corrigenda.delta import Delta
+from corrigenda.errors import InputError
 from corrigenda.serving import schemas
+from corrigenda.serving.app import build
 from tests.serving.running import EDIT, error_of, events, finished, running, said, solved
 
 PROMPT = "Brasilia is located in the country of"
@@ -86,6 +88,11 @@ def test_edit_with_scorecard_undo_and_redo(http: httpx.Client) -> None:
     assert redone["number"] > entry.number and redone["id"] == entry.id
     assert said(http, "edited", PROMPT) == edited
     assert http.post(f"/api/edits/{redone['number']}/redo", json={}).status_code == 409
+
+
+def test_the_very_same_change_is_recorded_once(http: httpx.Client) -> None:
+    first, second = (solved(http, [EDIT], "ike")["edit"]["number"] for _ in range(2))
+    assert first == second and active(http) == [first]
 
 
 def test_an_entry_with_its_card(http: httpx.Client) -> None:
@@ -430,6 +437,12 @@ def test_read_only(atlas_model: Any, tmp_path: Path) -> None:
         assert http.post(f"/api/edits/preview/{id}/apply").status_code == 403
         assert http.post("/api/sets", json={"name": "x", "numbers": []}).status_code == 403
         assert said(http, "edited", PROMPT) == said(http, "base", PROMPT)
+
+
+def test_one_server_per_directory(atlas_model: Any, http: httpx.Client, data_dir: Path) -> None:
+    with pytest.raises(InputError, match="--data-dir"):
+        build(atlas_model, data_dir)
+    assert http.get("/api/status").status_code == 200
 
 
 def test_what_was_made_is_there_after_a_restart(atlas_model: Any, tmp_path: Path) -> None:

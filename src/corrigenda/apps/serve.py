@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,14 @@ def serve(
             show_default="none on loopback, else a new one",
         ),
     ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A host name by which clients reach it, such as that of a proxy with TLS.",
+            show_default="localhost and addresses",
+        ),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     read_only: Annotated[bool, typer.Option(help="Answer, but let nobody edit.")] = False,
     seed: options.Seed = 0,
@@ -61,7 +70,7 @@ def serve(
         ) from None
     found = options.loaded(model, device, dtype, seed)
     deltas = options.deltas_at(delta or [])
-    security = guarded_by(host, token)
+    security = guarded_by(host, token, name or [])
     application = build(
         found, data_dir, ledger=ledger, deltas=deltas, security=security, read_only=read_only
     )
@@ -69,16 +78,16 @@ def serve(
     run(application, host, port, security, said, open_page=open_page, as_json=as_json)
 
 
-def guarded_by(host: str, token: str | None) -> Security:
-    """Who is answered at this address. Off loopback nobody without a token."""
+def guarded_by(host: str, token: str | None, names: Sequence[str] = ()) -> Security:
+    """Who is answered at this address, and at which names. Off loopback nobody without a token."""
     from ..serving.security import Security, is_loopback, new_token
 
     if token is not None and len(token) < 8:
         raise InputError("The token has fewer than 8 characters. Give a longer one, or none.")
     if token is None and not is_loopback(host):
         token = new_token()
-    names = frozenset() if host in ("", "0.0.0.0", "::") else frozenset({host.lower()})
-    return Security(token=token, hosts=names)
+    own = () if host in ("", "0.0.0.0", "::") else (host,)
+    return Security(token=token, hosts=frozenset(n.lower().rstrip(".") for n in (*own, *names)))
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -26,6 +26,7 @@ from ..errors import CorrigendaError
 from ..ledger import Ledger
 from ..models.text import TextModel
 from . import completions, methods, studio
+from .claim import Claim
 from .edits import Edits
 from .engine import Engine, Limits
 from .jobs import Jobs
@@ -54,9 +55,11 @@ def build(
 
     deltas  are recorded in the ledger, if they are not active there already.
 
-    Raises `LedgerError` for a ledger of another model, `WrongBaseError` for a delta of one.
+    Raises `LedgerError` for a ledger of another model, `WrongBaseError` for a delta of one,
+    `InputError` for a directory that another server works in.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    claim = Claim(directory)
     states, engine = States(model), Engine(limits)
     costs = methods.Costs(directory / "costs.json", model.id)
     book = Ledger.open(ledger or directory / "ledger")
@@ -81,6 +84,7 @@ def build(
         finally:
             engine.stop()
             jobs.close()
+            claim.release()
 
     app = FastAPI(
         title="Corrigenda",

@@ -54,7 +54,7 @@ def choose(
     logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[random.Random]
 ) -> list[int]:
     """The next token of each row. logits: (b, V) fp32."""
-    logits = logits.nan_to_num(nan=float("-inf"))
+    logits = logits.nan_to_num(nan=torch.finfo(logits.dtype).min)
     tokens = logits.argmax(-1).tolist()
     sampled = [j for j, s in enumerate(samplings) if s.temperature > 0]
     if not sampled:

@@ -360,6 +360,9 @@ class Edits:
         """Record an edit and let it act; its scorecard goes beside it."""
         self._may_write()
         with self._lock:
+            for entry in self._ledger.active():
+                if entry.delta == solved.delta.id:  # as after a crash that came before the answer
+                    return self._entry(entry)
             ready = self._ready(solved.delta)
             self._write_card(solved.delta.id, solved.card)
             record = self._ledger.record(solved.delta, note=solved.note, who=solved.who)
@@ -378,7 +381,8 @@ class Edits:
 
     def _ready(self, delta: Delta) -> TextModel:
         """A tree with a further delta live."""
-        return self._states.tree([*self._states.of(EDITED).live.deltas, delta])
+        active = [self._ledger.delta(entry) for entry in self._ledger.active()]
+        return self._states.tree([*active, delta])
 
     def _activate(self, ready: TextModel) -> None:
         self._states.put(EDITED, ready)

@@ -50,6 +50,8 @@ PATIENCE = 30.0
 FORGOTTEN = 8
 """Times the limit that is read of a body which is too long, and forgotten: who is still sending
 does not hear the answer."""
+GUESS = 20
+"""Requests that a wrong token counts as."""
 CLIENTS = 4096
 """Addresses whose rate is remembered; the one that was silent longest is forgotten first."""
 
@@ -134,8 +136,8 @@ class Guard:
             return (
                 421,
                 (
-                    f"This server is not called {name[:100]!r}. Use its address, or localhost, or start "
-                    "it with that name as --host."
+                    f"This server is not called {name[:100]!r}. Use its address, or localhost, or "
+                    "start it with that name as --name."
                 ),
                 0,
             )
@@ -158,7 +160,9 @@ class Guard:
                 token.strip().encode("latin-1", "replace"), self._security.token.encode()
             )
             if kind.lower() != "bearer" or not right:
-                self._wait(client, 20)  # a guess costs as much as twenty requests
+                # A guess costs as much as twenty requests, also where fewer are left.
+                left, then = self._buckets[client]
+                self._buckets[client] = max(0.0, left - GUESS), then
                 return (
                     401,
                     (
@@ -178,16 +182,16 @@ class Guard:
             return False
         return True  # a bare address cannot be rebound
 
-    def _wait(self, client: str, cost: float = 1.0) -> int:
+    def _wait(self, client: str) -> int:
         """Take from a client's bucket; whole seconds until it may ask again, 0 for now."""
         now = time.monotonic()
         left, then = self._buckets.pop(client, (float(self._security.burst), now))
         left = min(float(self._security.burst), left + (now - then) * self._security.rate)
-        over = left < cost
-        self._buckets[client] = (left if over else left - cost), now
+        over = left < 1
+        self._buckets[client] = (left if over else left - 1), now
         if len(self._buckets) > CLIENTS:
             self._buckets.popitem(last=False)
-        return max(1, round((cost - left) / self._security.rate + 0.5)) if over else 0
+        return max(1, round((1 - left) / self._security.rate + 0.5)) if over else 0
 
 
 def _name(host: str) -> str:
