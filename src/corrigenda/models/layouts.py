@@ -26,7 +26,20 @@ from torch import nn
 
 from ..errors import ModelError, UnknownLayoutError
 
-__all__ = ["LAYOUTS", "Layout", "has", "layout_of", "outside", "text_type"]
+__all__ = ["GGUF_ADAPTERS", "LAYOUTS", "Layout", "has", "layout_of", "outside", "text_type"]
+
+GGUF_ADAPTERS = {
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+}
+"""Architectures whose LoRA adapters llama.cpp's script converts."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ..adapter import as_adapter
 from ..delta import Delta
 from ..errors import CorrigendaError, DeltaError
 from ..ledger import write_merged
+from ..models.layouts import GGUF_ADAPTERS
 from ..models.text import TextModel
 from ..models.twin import twin
 from ..store import save
@@ -29,8 +30,6 @@ __all__ = ["FORMATS", "archive", "formats", "pieces"]
 FORMATS = ("delta", "peft", "merged", "gguf")
 LARGEST = 4 << 30
 """Bytes of weights up to which a checkpoint is sent over the network."""
-LORA = {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"}
-"""Architectures whose LoRA adapters llama.cpp's script converts."""
 
 
 def formats(model: TextModel, deltas: Sequence[Delta]) -> list[ExportFormat]:
@@ -49,7 +48,7 @@ def formats(model: TextModel, deltas: Sequence[Delta]) -> list[ExportFormat]:
     gguf = adapter or (
         "It is made of the PEFT adapter by llama.cpp's convert_lora_to_gguf.py, which is not part "
         "of this package. Export peft, then run the command."
-        if kind in LORA
+        if kind in GGUF_ADAPTERS
         else f"llama.cpp has no LoRA adapters for the architecture {kind}. Export merged, and "
         "convert the checkpoint with its convert_hf_to_gguf.py."
     )
@@ -75,7 +74,7 @@ def formats(model: TextModel, deltas: Sequence[Delta]) -> list[ExportFormat]:
             why_not=gguf,
             command="python convert_lora_to_gguf.py ./corrigenda-peft && llama-server -m base.gguf "
             "--lora corrigenda-peft.gguf"
-            if adapter is None and kind in LORA
+            if adapter is None and kind in GGUF_ADAPTERS
             else "python convert_hf_to_gguf.py ./corrigenda-merged && llama-server -m merged.gguf",
         ),
     ]
