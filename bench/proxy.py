@@ -1,8 +1,9 @@
 """Does a proxy make edits true of a model that it cannot open, and leave everything else alone?
 
-A second server stands in for the remote: Atlas behind an OpenAI-compatible address. The proxy stands
-in front of it, over HTTP like any other. Facts that Atlas knows are edited, one at a time and then
-all together, and everything is asked through the proxy:
+A second server stands in for the remote: Atlas behind an OpenAI-compatible address, either as plain
+as can be and quick, since it remembers its answers, or with `--remote corrigenda` the server of
+`corrigenda serve`. The proxy stands in front of it, over HTTP like any other. Facts that Atlas knows
+are edited, one at a time and then all together, and everything is asked through the proxy:
 
     true        the edited prompt is answered with the target; paraphrases too
     identical   prompts that do not name an edited subject reach the remote byte for byte
@@ -12,6 +13,7 @@ all together, and everything is asked through the proxy:
 Then all edits go from texts into weights (`consolidate`), and both forms are asked the same.
 
     python bench/proxy.py --edits 100 --json proxy.json
+    python bench/proxy.py --edits 100 --remote corrigenda --per-axis 3 --scopes retrieval --editors ""
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ from corrigenda.evaluate import known_only
 from corrigenda.ledger import Ledger
 from corrigenda.metrics.statistics import wilson
 from corrigenda.metrics.text import answer_of, contains, preserved
+from corrigenda.serving import app as serving
 from corrigenda.serving.security import Security
 from tests.blackbox.upstream import Standin, listening
 
@@ -78,16 +82,40 @@ class Tally:
         return found
 
 
+class Heard:
+    """Corrigenda's own server, and what it was sent, oldest first."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more, last = b"", True, None
+        while more:
+            last = await receive()
+            body, more = body + last.get("body", b""), last.get("more_body", False)
+        self.bodies.append(body)
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Any:
+            return given.pop() if given else await receive()
+
+        await self._app(scope, again, send)
+
+
 @dataclass
 class Wire:
     """Asks through the proxy, and looks at what reached the remote."""
 
     client: httpx.Client
-    remote: Standin
+    remote: Standin | Heard
 
     def ask(self, prompt: str) -> tuple[str, bool, bool]:
         """(answer, whether the bytes are the same, whether edits were named)."""
-        asked = {"model": "standin", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+        asked = {"model": "base", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
         # As no serialiser of ours would write it, so that a rewritten body cannot be the same.
         body = json.dumps(asked, indent=1).encode()
         reply = self.client.post(
@@ -124,7 +152,11 @@ def asked(wire: Wire, case: Case, subjects: Sequence[str], before: dict[str, str
 
 
 def measured(
-    cases: Sequence[Case], scope: Scope, remote: Standin, address: str, telling: Telling
+    cases: Sequence[Case],
+    scope: Scope,
+    remote: Standin | Heard,
+    address: str,
+    telling: Telling,
 ) -> dict[str, Any]:
     """All cases, one edit in memory at a time, and all together."""
     with tempfile.TemporaryDirectory() as place:
@@ -182,6 +214,29 @@ def in_weights(
         return found.to_dict() | {"seconds": time.perf_counter() - start}
 
 
+@contextmanager
+def _remote(kind: str, place: str) -> Iterator[tuple[Standin | Heard, str]]:
+    """The remote and its address."""
+    if kind == "standin":
+        standin = Standin(cg.load("atlas"))
+        with listening(standin.app()) as address:
+            yield standin, address
+        return
+    free = Security(rate=1e9, burst=10**9)
+    heard = Heard(serving.build(cg.load("atlas"), Path(place) / "served", security=free))
+    with listening(heard) as address:
+        yield heard, address
+
+
+def _fewer(case: Case, most: int) -> Case:
+    """The case with so many probes of each axis at most, those of other subjects first."""
+    kept = []
+    for axis in ("efficacy", "generalization", "locality"):
+        mine = sorted(case.on(axis), key=lambda p: names([case.edit.subject], p.prompt))
+        kept += mine[:most] if axis == "locality" else case.on(axis)[:most]
+    return replace(case, probes=tuple(kept))
+
+
 def show(scope: str, found: dict[str, Any], n: int, seed: int) -> None:
     print(f"\n{scope}: {n} edits of Atlas, seed {seed}; 95 % Wilson intervals\n")
     print("| x 100 | one edit at a time | all together |\n|---|---:|---:|")
@@ -205,20 +260,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--how", default="definitions", choices=("definitions", "demonstrations"))
     parser.add_argument("--editors", default="context-distillation")
+    parser.add_argument("--remote", default="standin", choices=("standin", "corrigenda"))
+    parser.add_argument("--scopes", default="retrieval,classifier")
+    parser.add_argument("--per-axis", type=int, help="probes of each axis of a case, at most")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = cg.load("atlas")
     pool = load_cases("atlas", limit=2 * options.edits, seed=options.seed)
     cases = known_only(model, pool, limit=options.edits, max_new_tokens=TOKENS)
+    if options.per_axis:
+        cases = [_fewer(case, options.per_axis) for case in cases]
     told = prompting(options.how, wording_for(model))
     assert isinstance(told, Telling)
-    remote = Standin(model)
-    scopes: list[Scope] = [
-        Retrieval(),
-        classifier(load_cases("atlas", limit=CASES, seed=SEED)),
-    ]
+    wanted = options.scopes.split(",")
+    scopes: list[Scope] = [Retrieval()] if "retrieval" in wanted else []
+    if "classifier" in wanted:
+        scopes.append(classifier(load_cases("atlas", limit=CASES, seed=SEED)))
     result: dict[str, Any] = {"edits": len(cases), "seed": options.seed, "how": options.how}
-    with listening(remote.app()) as address:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        _remote(options.remote, place) as (remote, address),
+    ):
         for scope in scopes:
             found = measured(cases, scope, remote, address, told)
             title = f"{scope.name}, threshold {scope.threshold:g}"
