@@ -135,6 +135,15 @@ def test_a_failure_ends_the_rest_at_once(server):
     assert len(server.asked) < 10
 
 
+def test_what_failed_first_is_told_though_it_was_not_asked_first(server):
+    """A question that waits is cut short when another one is refused, and is not the reason."""
+    server.script = ((429, {"Retry-After": "30"}), (400, {}))
+    start = time.perf_counter()
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_at(server, workers=2)([question(str(j)) for j in range(50)])
+    assert time.perf_counter() - start < 10
+
+
 @pytest.mark.parametrize(
     ("reply", "correct", "parsed"),
     [

@@ -61,18 +61,26 @@ class Endpoint:
         """
         if not bodies:
             return []
-        halt = Event()
+        halt, failures = Event(), []
         with self.client() as client, ThreadPoolExecutor(self.workers) as pool:
 
             def one(body: Mapping[str, Any]) -> Any:
-                return self._read(self._tried(lambda: client.post(path, json=body), halt), form)
+                try:
+                    return self._read(self._tried(lambda: client.post(path, json=body), halt), form)
+                except Exception as error:
+                    failures.append(error)
+                    halt.set()  # nobody waits for the rest, nor asks it
+                    raise
 
             try:
                 return list(pool.map(one, bodies))
-            except BaseException:
-                halt.set()  # nobody waits for the rest, nor asks it
+            except BaseException as error:
+                halt.set()
                 pool.shutdown(cancel_futures=True)
-                raise
+                # What failed first is the reason; those after it were only cut short.
+                raise (
+                    failures[0] if failures and isinstance(error, Exception) else error
+                ) from None
 
     def answers(self, path: str) -> bool:
         """Whether the server knows a path: it answers an empty request other than "not found"."""

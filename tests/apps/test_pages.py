@@ -8,7 +8,7 @@ import pytest
 
 from corrigenda.apps import pages
 from corrigenda.benchmarks import BENCHMARKS
-from corrigenda.editors import TABLE, editor_class
+from corrigenda.editors import TABLE, _about, editor_class
 
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = [editor_class(name) for name in TABLE]
@@ -49,7 +49,7 @@ def test_every_setting_is_explained(cls) -> None:
 
 
 def test_meanings_are_read_from_docstrings() -> None:
-    found = pages._meanings(
+    found = _about._meanings(
         "Title.\n\nlr, steps  rate and\n           number.\nbox        half-width; 0: none.\n\nMore."
     )
     assert found == {"lr": "rate and number.", "steps": "rate and number.",
