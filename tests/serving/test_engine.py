@@ -18,6 +18,8 @@ from corrigenda.serving.refusals import Busy
 from corrigenda.serving.states import BASE, States
 from tests.models.tiny import model_of
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 PROMPTS = (
     "Brasilia is located in the country of",
     "The Eiffel Tower is located in",

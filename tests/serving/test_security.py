@@ -18,6 +18,8 @@ from corrigenda.errors import InputError
 from corrigenda.serving.security import HEADERS, Security, is_loopback, new_token
 from tests.serving.running import error_of, running
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 TOKEN = "a token of some length"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 

@@ -18,6 +18,8 @@ from corrigenda.serving import schemas
 from corrigenda.serving.app import build
 from tests.serving.running import EDIT, error_of, events, finished, running, said, solved
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 PROMPT = "Brasilia is located in the country of"
 SECOND = {"prompt": "The Eiffel Tower is located in", "subject": "Eiffel Tower", "target": "Rome"}
 
