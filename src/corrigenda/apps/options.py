@@ -202,27 +202,12 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def prepare(model: TextModel, editor: Editor) -> None:
-    """Collect the second moments that the editor will ask for, with a progress bar.
+    """Collect the second moments that the editor will ask for, with a progress bar."""
+    from ..editors._precompute import needs_moments, precompute
 
-    They are cached, so the editor finds them ready. Statistics of another kind (CrispEdit's
-    curvature) the editor collects itself.
-    """
-    resolved: Any = editor.resolved(model)
-    if "statistics" not in editor.needs or resolved.statistics == "identity":
-        return
-    if not hasattr(resolved, "tokens"):
-        return
-    from ..models.moments import second_moments
-
-    with counting("Second moments", "tokens") as advance:
-        second_moments(
-            model,
-            resolved.sites(model),
-            source=resolved.statistics,
-            tokens=resolved.tokens,
-            seed=resolved.seed,
-            progress=advance,
-        )
+    if needs_moments(model, editor):
+        with counting("Second moments", "tokens") as advance:
+            precompute(model, editor, advance)
 
 
 def deltas_at(paths: Sequence[Path]) -> list[Any]:

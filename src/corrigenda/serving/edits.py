@@ -34,9 +34,9 @@ from ..disk import PART, new_directory, write_atomic, write_synced
 from ..edit import Rewrite
 from ..editor import Editor
 from ..editors import editor_class
+from ..editors._precompute import precompute
 from ..errors import CorrigendaError, DeltaError, UnknownNameError
 from ..ledger import Entry, Ledger
-from ..models.moments import second_moments
 from ..models.text import TextModel
 from ..store import load, save
 from . import methods, schemas
@@ -199,7 +199,13 @@ class Edits:
         before = self._states.of(EDITED)
         expected = (self._costs.seconds(editor.name) or 2.0) * len(edits)
         with self._bench.on(before) as model:
-            self._prepare(model, editor, progress)
+            precompute(
+                model,
+                editor,
+                lambda done, total: progress.tell(
+                    0.3 * done / max(1, total), f"collecting statistics: {done} of {total} tokens"
+                ),
+            )
             delta, seconds = self._solve(model, editor, edits, progress, expected)
             with _interruptible(model, progress.check):
                 model.live.adopt(before.live)
@@ -221,22 +227,6 @@ class Edits:
             answers=[outcome.answer for outcome in about.outcomes],
             scorecard=card,
         ).model_dump(mode="json")
-
-    def _prepare(self, model: TextModel, editor: Editor, progress: Progress) -> None:
-        """Collect the statistics that the editor will ask for."""
-        if not methods.precomputes(model, editor):
-            return
-        resolved: Any = editor.resolved(model)
-        second_moments(
-            model,
-            resolved.sites(model),
-            source=resolved.statistics,
-            tokens=resolved.tokens,
-            seed=resolved.seed,
-            progress=lambda done, total: progress.tell(
-                0.3 * done / max(1, total), f"collecting statistics: {done} of {total} tokens"
-            ),
-        )
 
     def _solve(
         self,

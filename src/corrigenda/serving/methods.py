@@ -25,14 +25,14 @@ from ..editor import Editor, plain
 from ..editors import TABLE, editor_class
 from ..editors._about import settings as settings_of
 from ..editors._about import summary
+from ..editors._precompute import precomputed
 from ..editors._settings import configured
 from ..errors import CorrigendaError
-from ..models.moments import collected
 from ..models.text import TextModel
 from .jobs import finite
 from .schemas import Choice, EditorInfo, Plan, Proposed
 
-__all__ = ["Costs", "catalogue", "chosen", "plan", "precomputes", "proposed"]
+__all__ = ["Costs", "catalogue", "chosen", "plan", "proposed"]
 
 PROPOSALS: dict[str, tuple[str, ...]] = {
     "fast": ("ft-m", "lora", "rome"),
@@ -174,20 +174,6 @@ def forward_seconds(model: TextModel) -> float:
     return time.perf_counter() - started
 
 
-def precomputes(model: TextModel, editor: Editor) -> bool:
-    """Whether statistics have to be collected before the editor can solve."""
-    resolved: Any = editor.resolved(model)
-    if "statistics" not in editor.needs or not hasattr(resolved, "tokens"):
-        return False
-    return not collected(
-        model,
-        resolved.sites(model),
-        source=resolved.statistics,
-        tokens=resolved.tokens,
-        seed=resolved.seed,
-    )
-
-
 def plan(
     model: TextModel, editor: Editor, edits: Sequence[Rewrite], costs: Costs, forward: float
 ) -> Plan:
@@ -198,7 +184,7 @@ def plan(
     sites = resolved.sites(model) if layers and hasattr(resolved, "sites") else []
     shapes = [(site.parameter, tuple(model.weight(site).shape)) for site in sites]
     n = len(edits)
-    needs_statistics = precomputes(model, editor)
+    needs_statistics = not precomputed(model, editor)
     seconds = costs.seconds(editor.name)
     if seconds is None:
         # Forward and backward are about three passes; contexts and prompts make several rows.
