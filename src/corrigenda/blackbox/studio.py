@@ -6,26 +6,23 @@ there are no weights: no layers, no traces, no exports of tensors. What is missi
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from ..edit import Rewrite
 from ..serving import schemas
 from ..serving.app import refusing, with_page
 from ..serving.jobs import Jobs
-from ..serving.openai import error_body, event
+from ..serving.openai import error_body
+from ..serving.studio import job_routes
 from .book import TITLES, Book, MakeRequest
 from .client import Remote
 from .prompting import HOWS
 
 __all__ = ["studio"]
-
-POLL = 0.2  # seconds between two looks at a job that is watched
-
 
 Pages = Callable[[FastAPI], None]
 
@@ -39,7 +36,7 @@ def studio(rewriter: Any, remote: Remote) -> tuple[Pages, Jobs]:
         refusing(app)
         _read_routes(app, book)
         _edit_routes(app, book, jobs)
-        _job_routes(app, jobs)
+        app.include_router(job_routes(jobs))
         with_page(app)
 
         @app.api_route(
@@ -141,37 +138,6 @@ def _edit_routes(app: FastAPI, book: Book, jobs: Jobs) -> None:
         said = remark or schemas.Remark()
         entry = book.entry(number)
         return book.shown(book.memory.redo(entry, note=said.note, who=said.who), None)
-
-
-def _job_routes(app: FastAPI, jobs: Jobs) -> None:
-    @app.get("/api/jobs")
-    def every() -> list[schemas.Job]:
-        return jobs.list()
-
-    @app.get("/api/jobs/{name}")
-    def job(name: str) -> schemas.Job:
-        return jobs.get(name)
-
-    @app.delete("/api/jobs/{name}")
-    def cancel(name: str) -> schemas.Job:
-        return jobs.cancel(name)
-
-    @app.get("/api/jobs/{name}/events")
-    async def events(name: str) -> StreamingResponse:
-        jobs.get(name)  # unknown ones are refused before the stream begins
-
-        async def told() -> AsyncIterator[str]:
-            seen = -1
-            while True:
-                version, now = jobs.version(name), jobs.get(name)
-                if version != seen:
-                    yield event(now.model_dump(mode="json"))
-                    seen = version
-                if now.state in ("done", "failed", "cancelled"):
-                    return
-                await asyncio.sleep(POLL)
-
-        return StreamingResponse(told(), media_type="text/event-stream")
 
 
 def _about(name: str, how: str) -> schemas.EditorInfo:

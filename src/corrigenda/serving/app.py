@@ -97,6 +97,7 @@ def build(
     refusing(app)
     app.include_router(completions.routes(states, engine, int(time.time())))
     app.include_router(studio.routes(states, edits, jobs, looks, costs, read_only))
+    app.include_router(studio.job_routes(jobs))
     with_page(app)
     return Guard(app, security or Security())
 

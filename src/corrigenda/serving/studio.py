@@ -21,7 +21,7 @@ from .jobs import Jobs, Progress
 from .refusals import Conflict
 from .states import EDITED, Bench, States
 
-__all__ = ["Looks", "routes"]
+__all__ = ["Looks", "job_routes", "routes"]
 
 LOOK, ALIVE = 0.1, 15.0
 """Seconds between two looks at a job, and between signs of life of a stream."""
@@ -186,33 +186,6 @@ def routes(
     def drop_set(name: str) -> None:
         edits.drop_set(name)
 
-    # -- jobs ---------------------------------------------------------------------------------
-
-    @router.get("/jobs")
-    def all_jobs() -> list[schemas.Job]:
-        """The newest first."""
-        return jobs.list()
-
-    @router.get("/jobs/{id}")
-    def job(id: str) -> schemas.Job:
-        return jobs.get(id)
-
-    @router.delete("/jobs/{id}")
-    def cancel(id: str) -> schemas.Job:
-        """Let a job stop: at once if it waits, else at its next step."""
-        return jobs.cancel(id)
-
-    @router.post("/jobs/{id}/again", status_code=202)
-    def again(id: str) -> schemas.JobRef:
-        """Start a finished or interrupted job once more."""
-        return schemas.JobRef(job=jobs.again(id))
-
-    @router.get("/jobs/{id}/events", response_class=StreamingResponse)
-    async def events(id: str) -> StreamingResponse:
-        """Server-sent events: the job with every change; the last one says how it ended."""
-        jobs.get(id)  # told before the stream begins
-        return StreamingResponse(_followed(jobs, id), media_type="text/event-stream")
-
     # -- insight ------------------------------------------------------------------------------
 
     @router.post("/trace", status_code=202)
@@ -262,6 +235,38 @@ def routes(
             return answers
 
         return insight.graph(root, subject, facts, ask(before), ask(after))
+
+    return router
+
+
+def job_routes(jobs: Jobs) -> APIRouter:
+    """The routes of long work: also the proxy's."""
+    router = APIRouter(prefix="/api", tags=["Jobs"], responses=_ERRORS)
+
+    @router.get("/jobs")
+    def all_jobs() -> list[schemas.Job]:
+        """The newest first."""
+        return jobs.list()
+
+    @router.get("/jobs/{id}")
+    def job(id: str) -> schemas.Job:
+        return jobs.get(id)
+
+    @router.delete("/jobs/{id}")
+    def cancel(id: str) -> schemas.Job:
+        """Let a job stop: at once if it waits, else at its next step."""
+        return jobs.cancel(id)
+
+    @router.post("/jobs/{id}/again", status_code=202)
+    def again(id: str) -> schemas.JobRef:
+        """Start a finished or interrupted job once more."""
+        return schemas.JobRef(job=jobs.again(id))
+
+    @router.get("/jobs/{id}/events", response_class=StreamingResponse)
+    async def events(id: str) -> StreamingResponse:
+        """Server-sent events: the job with every change; the last one says how it ended."""
+        jobs.get(id)  # told before the stream begins
+        return StreamingResponse(_followed(jobs, id), media_type="text/event-stream")
 
     return router
 
