@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,6 +20,7 @@ from . import openai
 from .decoding import Sampling, TokenLogprob
 from .engine import Ask, Engine, Piece, Stream
 from .jobs import finite
+from .openai import Part
 from .refusals import status_of
 from .schemas import Error
 from .states import States
@@ -112,7 +114,7 @@ async def _answer(
         except BaseException:
             await parts.aclose()
             raise
-        told = _told(asked, streams, first, parts, lambda *a, **k: part(name, created, *a, **k))
+        told = _told(asked, streams, first, parts, partial(part, name, created, asked.model))
         return StreamingResponse(told, media_type="text/event-stream")
     choices = await _while_there(request, streams)
     content = whole(name, created, asked.model, choices, _usage(streams))
@@ -181,24 +183,24 @@ async def _told(
     streams: Sequence[Stream],
     first: tuple[int, Piece],
     parts: AsyncGenerator[tuple[int, Piece], None],
-    chunk: Callable[..., dict[str, Any]],
+    chunk: Callable[[Part], dict[str, Any]],
 ) -> AsyncIterator[str]:
     """The events of a stream."""
     try:
         for index in range(len(streams)):
             if isinstance(asked, openai.ChatRequest):
-                yield openai.event(chunk(asked.model, index, "", role=True))
+                yield openai.event(chunk(Part(index, "", role=True)))
         one: tuple[int, Piece] | None = first
         while one is not None:
             index, piece = one
             told = piece.logprobs if streams[index].ask.sampling.logprobs is not None else None
             if piece.text or told:
-                yield openai.event(finite(chunk(asked.model, index, piece.text, logprobs=told)))
+                yield openai.event(finite(chunk(Part(index, piece.text, logprobs=told))))
             if piece.finish:
-                yield openai.event(chunk(asked.model, index, finish=piece.finish))
+                yield openai.event(chunk(Part(index, finish=piece.finish)))
             one = await anext(parts, None)
         if asked.with_usage:
-            yield openai.event(chunk(asked.model, usage=_usage(streams)))
+            yield openai.event(chunk(Part(usage=_usage(streams))))
         yield openai.DONE
     except asyncio.CancelledError:
         raise

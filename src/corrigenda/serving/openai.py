@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,7 @@ __all__ = [
     "CompletionRequest",
     "Message",
     "Models",
+    "Part",
     "Usage",
     "chat_answer",
     "chat_chunk",
@@ -222,119 +224,93 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex}"
 
 
+Choices = Sequence[tuple[str, str, Sequence[TokenLogprob] | None]]
+"""Of each answer: its text, finish reason, and log-probabilities if they were asked for."""
+
+
 def chat_answer(
-    id: str,
-    created: int,
-    model: str,
-    choices: Sequence[tuple[str, str, Sequence[TokenLogprob] | None]],
-    usage: Usage,
+    id: str, created: int, model: str, choices: Choices, usage: Usage
 ) -> dict[str, Any]:
-    """A whole answer. choices: (text, finish reason, log-probabilities if asked for) of each."""
-    return {
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None if told is None else {"content": _chat_logprobs(told)},
-                "finish_reason": finish,
-            }
-            for index, (text, finish, told) in enumerate(choices)
-        ],
-        "usage": usage.to_dict(),
-    }
-
-
-def chat_chunk(
-    id: str,
-    created: int,
-    model: str,
-    index: int | None = None,
-    text: str | None = None,
-    *,
-    role: bool = False,
-    finish: str | None = None,
-    logprobs: Sequence[TokenLogprob] | None = None,
-    usage: Usage | None = None,
-) -> dict[str, Any]:
-    """A part of an answer. index: of the choice; None: a part without choices, which counts."""
-    delta: dict[str, Any] = {"role": "assistant"} if role else {}
-    if text is not None:
-        delta["content"] = text
-    chunk: dict[str, Any] = {
-        "id": id,
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
-        "choices": [],
-    }
-    if index is not None:
-        choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
-        if logprobs is not None:
-            choice["logprobs"] = {"content": _chat_logprobs(logprobs)}
-        chunk["choices"] = [choice]
-    if usage is not None:
-        chunk["usage"] = usage.to_dict()
-    return chunk
+    """A whole answer."""
+    told = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": None if logprobs is None else {"content": _chat_logprobs(logprobs)},
+            "finish_reason": finish,
+        }
+        for index, (text, finish, logprobs) in enumerate(choices)
+    ]
+    return _head(id, "chat.completion", created, model, told, usage)
 
 
 def completion_answer(
-    id: str,
-    created: int,
-    model: str,
-    choices: Sequence[tuple[str, str, Sequence[TokenLogprob] | None]],
-    usage: Usage,
+    id: str, created: int, model: str, choices: Choices, usage: Usage
 ) -> dict[str, Any]:
-    """A whole completion; the arguments are those of `chat_answer`."""
-    return {
-        "id": id,
-        "object": "text_completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            {
-                "index": index,
-                "text": text,
-                "logprobs": None if told is None else _legacy_logprobs(told),
-                "finish_reason": finish,
-            }
-            for index, (text, finish, told) in enumerate(choices)
-        ],
-        "usage": usage.to_dict(),
-    }
+    """A whole completion."""
+    told = [
+        {
+            "index": index,
+            "text": text,
+            "logprobs": None if logprobs is None else _legacy_logprobs(logprobs),
+            "finish_reason": finish,
+        }
+        for index, (text, finish, logprobs) in enumerate(choices)
+    ]
+    return _head(id, "text_completion", created, model, told, usage)
 
 
-def completion_chunk(
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an answer.
+
+    index     of the choice; None: a part without choices, which counts.
+    role      whether it says who speaks, which the first part of a chat does.
+    """
+
+    index: int | None = None
+    text: str | None = None
+    role: bool = False
+    finish: str | None = None
+    logprobs: Sequence[TokenLogprob] | None = None
+    usage: Usage | None = None
+
+
+def chat_chunk(id: str, created: int, model: str, part: Part) -> dict[str, Any]:
+    """A part of a chat's answer as it goes over the wire."""
+    delta: dict[str, Any] = {"role": "assistant"} if part.role else {}
+    if part.text is not None:
+        delta["content"] = part.text
+    choice: dict[str, Any] = {"index": part.index, "delta": delta, "finish_reason": part.finish}
+    if part.logprobs is not None:
+        choice["logprobs"] = {"content": _chat_logprobs(part.logprobs)}
+    told = [] if part.index is None else [choice]
+    return _head(id, "chat.completion.chunk", created, model, told, part.usage)
+
+
+def completion_chunk(id: str, created: int, model: str, part: Part) -> dict[str, Any]:
+    """A part of a completion as it goes over the wire."""
+    choice = {
+        "index": part.index,
+        "text": part.text or "",
+        "logprobs": None if part.logprobs is None else _legacy_logprobs(part.logprobs),
+        "finish_reason": part.finish,
+    }
+    told = [] if part.index is None else [choice]
+    return _head(id, "text_completion", created, model, told, part.usage)
+
+
+def _head(
     id: str,
+    kind: str,
     created: int,
     model: str,
-    index: int | None = None,
-    text: str | None = None,
-    *,
-    role: bool = False,
-    finish: str | None = None,
-    logprobs: Sequence[TokenLogprob] | None = None,
-    usage: Usage | None = None,
+    choices: list[dict[str, Any]],
+    usage: Usage | None,
 ) -> dict[str, Any]:
-    """A part of a completion; the arguments are those of `chat_chunk`."""
-    chunk: dict[str, Any] = {
-        "id": id,
-        "object": "text_completion",
-        "created": created,
-        "model": model,
-        "choices": [],
-    }
-    if index is not None:
-        told = None if logprobs is None else _legacy_logprobs(logprobs)
-        chunk["choices"] = [
-            {"index": index, "text": text or "", "logprobs": told, "finish_reason": finish}
-        ]
-    if usage is not None:
-        chunk["usage"] = usage.to_dict()
-    return chunk
+    """What all answers and parts have."""
+    found = {"id": id, "object": kind, "created": created, "model": model, "choices": choices}
+    return found if usage is None else {**found, "usage": usage.to_dict()}
 
 
 def event(content: Mapping[str, Any]) -> str:
