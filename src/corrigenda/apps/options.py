@@ -25,12 +25,15 @@ __all__ = [
     "Deltas",
     "Device",
     "EditorName",
+    "Host",
     "Layers",
     "ModelName",
+    "Port",
     "Prompt",
     "Seed",
     "Settings",
     "Subject",
+    "Token",
     "editor_from",
     "loaded",
     "numbers",
@@ -75,6 +78,16 @@ Deltas = Annotated[
     list[Path] | None,
     typer.Option(
         "--delta", "-d", metavar="DIR", help="A saved delta. Repeatable.", show_default=False
+    ),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CORRIGENDA_TOKEN",
+        help="What clients must send as Bearer token.",
+        show_default="none on loopback, else a new one",
     ),
 ]
 DataDir = Annotated[

@@ -93,16 +93,9 @@ def proxy(
         ),
     ] = None,
     data_dir: options.DataDir = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8001,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CORRIGENDA_TOKEN",
-            help="What clients must send as Bearer token.",
-            show_default="none on loopback, else a new one",
-        ),
-    ] = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8001,
+    token: options.Token = None,
     as_json: bool = False,
 ) -> None:
     """Edit a model behind an address: requests about an edited fact get it into their prompt.

@@ -32,16 +32,9 @@ def serve(
     data_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="Edits, jobs and previews are kept here.")
     ] = Path("corrigenda-studio"),
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CORRIGENDA_TOKEN",
-            help="What clients must send as Bearer token.",
-            show_default="none on loopback, else a new one",
-        ),
-    ] = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    token: options.Token = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
