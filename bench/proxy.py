@@ -51,7 +51,8 @@ from corrigenda.metrics.statistics import wilson
 from corrigenda.metrics.text import answer_of, contains, preserved
 from corrigenda.serving import app as serving
 from corrigenda.serving.security import Security
-from tests.blackbox.upstream import Standin, listening
+from tests.blackbox.upstream import Standin
+from tests.serving.running import listening
 
 TOKENS = 16
 ROWS = {

@@ -18,7 +18,8 @@ from corrigenda import Rewrite, TextModel
 from corrigenda.apps.cli import app
 from corrigenda.blackbox.memory import EditMemory
 from corrigenda.ledger import Ledger
-from tests.blackbox.upstream import Recorder, Standin, listening
+from tests.blackbox.upstream import Recorder, Standin
+from tests.serving.running import listening
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

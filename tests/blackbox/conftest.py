@@ -18,7 +18,8 @@ from corrigenda.blackbox.scope import Retrieval
 from corrigenda.ledger import Ledger
 from corrigenda.serving.security import Security
 
-from .upstream import Recorder, listening
+from ..serving.running import listening
+from .upstream import Recorder
 
 
 @dataclass

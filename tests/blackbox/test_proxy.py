@@ -22,8 +22,9 @@ from corrigenda.blackbox.scope import Retrieval
 from corrigenda.edit import Rewrite
 from corrigenda.serving.security import Security
 
+from ..serving.running import listening
 from .conftest import Proxied
-from .upstream import Standin, listening
+from .upstream import Standin
 
 TOWER = Rewrite("{} is located in the city of", "Eiffel Tower", "Rome")
 JSON = {"content-type": "application/json"}

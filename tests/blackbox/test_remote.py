@@ -15,7 +15,8 @@ from corrigenda.editors import make
 from corrigenda.errors import EndpointError, InputError, UnknownNameError
 from corrigenda.evaluate import evaluate
 
-from .upstream import Standin, listening
+from ..serving.running import listening
+from .upstream import Standin
 
 
 @pytest.fixture(scope="module")

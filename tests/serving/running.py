@@ -35,24 +35,30 @@ EDIT = {
 @contextmanager
 def running(model: Any, directory: Path, **options: Any) -> Iterator[str]:
     """Serve a model inside the block; the address. options: those of `build`."""
-    listening = bound("127.0.0.1", 0)
-    application = build(model, directory, **options)
+    with listening(build(model, directory, **options)) as address:
+        yield address
+
+
+@contextmanager
+def listening(application: Any) -> Iterator[str]:
+    """Serve an application on a free port of this machine inside the block; the address."""
+    found = bound("127.0.0.1", 0)
     config = uvicorn.Config(
         application, log_level="warning", server_header=False, timeout_graceful_shutdown=2
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=server.run, args=([found],), daemon=True)
     thread.start()
     try:
         deadline = time.monotonic() + 30
         while not server.started:
             assert time.monotonic() < deadline and thread.is_alive(), "the server did not start"
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{found.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=30)
-        listening.close()
+        found.close()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ..errors import EndpointError, InputError
 from ..ledger import Entry
 from ..metrics.text import answer_of, begins
 from ..serving import schemas
+from ..serving.edits import shown
 from ..serving.jobs import Progress
 from ..serving.refusals import Unknown
 from .client import Remote
@@ -115,13 +116,9 @@ class Book:
         told, source = about.context, about.provenance
         outcomes: Sequence[Outcome | None] = source.outcomes or [None] * len(source.edits)
         asked = source.diagnostics.get("asked", True)
-        return schemas.Entry(
-            number=entry.seq,
-            id=entry.delta,
-            state="undone" if undoing else "active",
-            when=entry.time,
-            who=entry.who,
-            note=entry.note,
+        return shown(
+            entry,
+            undoing,
             editor=source.editor,
             title=TITLES.get(source.editor, (source.editor,))[0],
             edits=[dict(edit) for edit in source.edits],
@@ -130,8 +127,6 @@ class Book:
             norms=[],
             bytes=len("".join(told.passages).encode()) if told is not None else 0,
             seconds=source.seconds,
-            undone_when=undoing.time if undoing else None,
-            undone_note=undoing.note if undoing else None,
         )
 
     # -- making ------------------------------------------------------------------------------

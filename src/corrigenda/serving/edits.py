@@ -45,7 +45,7 @@ from .refusals import Conflict, Forbidden, Unknown
 from .scorecard import scorecard
 from .states import BASE, EDITED, States
 
-__all__ = ["Edits", "rewrites"]
+__all__ = ["Edits", "rewrites", "shown"]
 
 PREVIEWS, SETS = 20, 32
 """Previews that are kept, and named sets."""
@@ -473,18 +473,8 @@ class Edits:
         undone = next(
             (e for e in self._ledger.entries() if e.kind == "undo" and e.target == record.seq), None
         )
-        return schemas.Entry(
-            number=record.seq,
-            id=record.delta,
-            state="undone" if undone else "active",
-            when=record.time,
-            who=record.who,
-            note=record.note,
-            **self._about(record.delta),
-            scorecard=self._card(record.delta),
-            undone_when=undone.time if undone else None,
-            undone_note=undone.note if undone else None,
-        )
+        about = self._about(record.delta)
+        return shown(record, undone, **about, scorecard=self._card(record.delta))
 
     def _about(self, id: str) -> dict[str, Any]:
         """What is shown of a delta; it never changes."""
@@ -519,6 +509,21 @@ class Edits:
             kind = type(change).__name__
             found.append(schemas.Norm(place=place, kind=kind, norm=norm, relative=relative))
         return found
+
+
+def shown(record: Entry, undone: Entry | None, **about: Any) -> schemas.Entry:
+    """A record of the ledger as the page sees it. about: what is told of its delta."""
+    return schemas.Entry(
+        number=record.seq,
+        id=record.delta,
+        state="undone" if undone else "active",
+        when=record.time,
+        who=record.who,
+        note=record.note,
+        undone_when=undone.time if undone else None,
+        undone_note=undone.note if undone else None,
+        **about,
+    )
 
 
 def _facts(delta: Delta) -> list[Rewrite]:
