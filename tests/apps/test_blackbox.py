@@ -21,6 +21,8 @@ from corrigenda.ledger import Ledger
 from tests.blackbox.upstream import Recorder, Standin
 from tests.serving.running import listening
 
+pytestmark = pytest.mark.slow  # servers and processes of their own
+
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 

@@ -15,6 +15,8 @@ import pytest
 from ..serving.running import process
 from .test_cli import run
 
+pytestmark = pytest.mark.slow  # servers and processes of their own
+
 ROOT = Path(__file__).parents[2]
 
 

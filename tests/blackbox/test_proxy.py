@@ -26,6 +26,8 @@ from ..serving.running import listening
 from .conftest import Proxied
 from .upstream import Standin
 
+pytestmark = pytest.mark.slow  # servers and processes of their own
+
 TOWER = Rewrite("{} is located in the city of", "Eiffel Tower", "Rome")
 JSON = {"content-type": "application/json"}
 

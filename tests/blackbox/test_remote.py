@@ -18,6 +18,8 @@ from corrigenda.evaluate import evaluate
 from ..serving.running import listening
 from .upstream import Standin
 
+pytestmark = pytest.mark.slow  # servers and processes of their own
+
 
 @pytest.fixture(scope="module")
 def server(atlas_model: TextModel) -> Iterator[str]:

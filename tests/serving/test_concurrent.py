@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.serving.running import EDIT, events, finished, said, solved
+
+pytestmark = pytest.mark.slow  # servers and processes of their own
 
 PROMPT = "Brasilia is located in the country of"
 LONG = {

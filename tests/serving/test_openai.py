@@ -14,6 +14,8 @@ import pytest
 from corrigenda.serving.engine import Limits
 from tests.serving.running import EDIT, error_of, events, running, said, solved
 
+pytestmark = pytest.mark.slow  # servers and processes of their own
+
 PROMPT = "Brasilia is located in the country of"
 
 
