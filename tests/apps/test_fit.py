@@ -77,6 +77,24 @@ def test_fit_then_edit(model, data, tmp_path):
     assert (tmp_path / "delta" / "delta.json").exists()
 
 
+def test_what_is_fitted_without_a_directory_is_found_by_the_weights(
+    model, data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CORRIGENDA_CACHE", str(tmp_path / "cache"))
+    command = ("fit", model, "--editor", "mend", "--data", data, "--steps", 2, *SETTINGS)
+    code, text, _ = run(*command)
+    assert code == 0 and "--set trained=" not in text
+    edit = ("--prompt", "{} is located in", "--subject", "Big Ben", "--target", "Rome")
+    options = ("--keep-failed", "--json", "-o", tmp_path / "delta")
+    code, text, _ = run("edit", model, "-e", "mend", *edit, *options)
+    assert code in (0, 1) and json.loads(text)["layers"] == [1], "as it was trained"
+    code, _, err = run(*command, "--set", "rate=0.5")
+    assert code == 2 and "--no-resume" in err, "another run is not overwritten unasked"
+
+    monkeypatch.setenv("CORRIGENDA_CACHE", str(tmp_path / "another"))
+    assert run("edit", model, "-e", "mend", *edit)[0] == 2, "there is none in this cache"
+
+
 def test_an_untrained_editor_says_what_to_run(model):
     edit = ("--prompt", "{} is located in", "--subject", "Big Ben", "--target", "Rome")
     code, _, err = run("edit", model, "-e", "malmen", *edit)

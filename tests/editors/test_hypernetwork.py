@@ -429,5 +429,5 @@ def test_the_shipped_networks_saw_no_evaluated_fact(atlas_model):
     seen = lessons_from(lessons())
     data = digest("\n".join(lesson.to_json() for lesson in seen).encode())
     for kind in SMALL:
-        folder = kind()._folder(atlas_model)
+        folder = kind().folder(atlas_model)
         assert folder is not None and read_record(folder).data == data

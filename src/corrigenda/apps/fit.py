@@ -28,7 +28,7 @@ def fit(
             "-o",
             metavar="DIR",
             help="Where the trained state goes.",
-            show_default="a place in the cache",
+            show_default="a place in the cache, where the editor finds it",
         ),
     ] = None,
     data: Annotated[
@@ -58,8 +58,8 @@ def fit(
 ) -> None:
     """Train what an editor has to learn before it can edit a model.
 
-    An interrupted run is continued by the same command. The editor then takes the directory as
-    --set trained=DIR.
+    An interrupted run is continued by the same command. The editor finds what is in the cache by
+    the weights of the model, and takes a directory as --set trained=DIR.
     """
     method = options.editor_from(editor, settings, layers=layers, seed=seed)
     train: Any = getattr(method, "fit", None)
@@ -92,7 +92,9 @@ def fit(
     if as_json:
         console.emit(result)
         return
-    again = f"corrigenda edit {model} --editor {editor} --set trained={fitted.trained}"
+    again = f"corrigenda edit {model} --editor {editor}"
+    if str(train.__self__.folder(one)) != fitted.trained:
+        again += f" --set trained={fitted.trained}"
     console.out().print(Text(f"Trained: {fitted.trained}. Use it: {again} ..."), soft_wrap=True)
 
 

@@ -102,7 +102,7 @@ class Run:
         if differ:
             raise InputError(
                 f"{self.folder} holds another training run: it differs in {', '.join(differ)}. "
-                "Give another directory, or resume=False to start anew."
+                "Give another directory (-o), or start anew (--no-resume, in Python resume=False)."
             )
 
     def restore(

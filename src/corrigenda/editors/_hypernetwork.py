@@ -11,7 +11,6 @@ The factors do not depend on the network, so the gradient is taken in two phases
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from abc import abstractmethod
@@ -38,7 +37,7 @@ from ._lessons import Changes, Lesson, lessons_from, outer_loss
 
 __all__ = ["Changes", "HypernetworkEditor", "Lesson"]
 
-INITIAL = "initial"
+INITIAL, TRAINED = "initial", "trained"
 MEASURED = 256
 """Edits whose factors the normalisation is measured on."""
 
@@ -49,7 +48,8 @@ class HypernetworkEditor(Editor):
     it is being trained, the preset for the model, or the paper's value.
 
     trained  directory of a trained network; None: the one that comes with the package for this
-             model; "initial": the network as it is before training.
+             model, or that `fit` left in the cache for its weights; "initial": the network as it is
+             before training.
     layers   blocks that are changed.
     roles    which linear maps of them: "down", "up", "gate", ...; None: those of the MLP.
     rate     learning rate of Adam for the network; it falls linearly in the second half.
@@ -111,7 +111,7 @@ class HypernetworkEditor(Editor):
     # Using it.
 
     def resolved(self, model: TextModel) -> Self:
-        folder = self._folder(model)
+        folder = self.folder(model)
         if folder is None:
             whole = presets.resolved(self, model)
             if whole.roles is None:
@@ -136,14 +136,14 @@ class HypernetworkEditor(Editor):
 
     def check(self, model: TextModel, edits: Sequence[Any]) -> None:
         super().check(model, edits)
-        folder = self._folder(model)
+        folder = self.folder(model)
         if folder is None and self.trained != INITIAL:
-            data = "" if model.is_atlas else "--data EDITS.jsonl "
+            data = "" if model.is_atlas else " --data EDITS.jsonl"
             raise ModelError(
                 f"{self.title} edits with a network that is trained once per model, and there is "
-                f"none for {model.id}. Train one: corrigenda fit {model.id} --editor {self.name} "
-                f"{data}-o DIR; then use it: --set trained=DIR, or in Python "
-                f"{type(self).__name__}(trained=DIR)."
+                f"none for {model.id}. Train one: corrigenda fit {model.id} --editor {self.name}"
+                f"{data}. It is found from then on; one in another directory is named by --set "
+                f"trained=DIR, or in Python {type(self).__name__}(trained=DIR)."
             )
         if folder is None:
             return
@@ -188,16 +188,26 @@ class HypernetworkEditor(Editor):
             diagnostics={"tokens": len(next(iter(made.values()))[1]) if made else 0},
         )
 
-    def _folder(self, model: TextModel) -> Path | None:
+    def folder(self, model: TextModel) -> Path | None:
         """Where the trained network is, if there is one."""
         if self.trained is not None:
             return None if self.trained == INITIAL else Path(self.trained)
         shipped = Path(__file__).parent / "trained" / model.id / self.name
-        return shipped if model.is_atlas and (shipped / RECORD).exists() else None
+        if model.is_atlas and (shipped / RECORD).exists():
+            return shipped
+        # Hashing the weights of a large model takes a while: not where nothing was ever trained.
+        if not (cache_dir() / TRAINED).is_dir():
+            return None
+        kept = self._place(model)
+        return kept if (kept / RECORD).exists() else None
+
+    def _place(self, model: TextModel) -> Path:
+        """Where a network for these weights is kept unless a directory is given."""
+        return cache_dir() / TRAINED / model.weights_hash()[:16] / self.name
 
     def _loaded(self, model: TextModel, sites: Sequence[Site]) -> tuple[nn.Module, dict[str, Any]]:
         """The network, and what provenance should say of it."""
-        network, folder = self.network(model, sites), self._folder(model)
+        network, folder = self.network(model, sites), self.folder(model)
         if folder is None:
             return network, {"trained": INITIAL}
         record = read_record(folder)
@@ -225,7 +235,8 @@ class HypernetworkEditor(Editor):
 
         cases     edits to train on, best with paraphrases and locality probes; none of those that
                   the editor is to be judged by.
-        out       directory for the trained network; None: a place in the cache.
+        out       directory for the trained network; None: a place in the cache, where the editor
+                  finds it by the weights of the model.
         resume    go on from the checkpoint in `out`, if there is one. An interrupted run ends with
                   the same network as an uninterrupted one.
         progress  called with (steps done, steps in all, {"loss", "nll", "kl"}).
@@ -253,8 +264,7 @@ class HypernetworkEditor(Editor):
             "lessons": len(lessons),
             "data": digest("\n".join(lesson.to_json() for lesson in lessons).encode()),
         }
-        name = digest(json.dumps(recipe, sort_keys=True).encode())
-        folder = cache_dir() / "trained" / name[:32] if out is None else Path(out)
+        folder = self._place(model) if out is None else Path(out)
         run = Run(folder, recipe, resume)
         if not run.finished:
             with model.live.suspended(), model.frozen():
