@@ -76,6 +76,11 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "pmet": {"lr": 0.5, "clamp": 4.0, "weight": 1.0},
         "simie": {"weight": 0.01},
     },
+    # On census edits of seed 5; at layer 1, as on Atlas, an edit takes three to four times the norm of W.
+    ("atlas-census", 8): {
+        "rome": {"layers": (0,), "clamp": 2.0},
+        "emmet": {"layers": (0,), "clamp": 2.0},
+    },
     ("gpt2", 12): _family(4, (3, 4, 5), rome={"clamp": 3.0}),
     ("gpt2", 24): _family(8, (6, 7, 8, 9), rome={"clamp": 3.0}),
     ("gpt2", 36): _family(12, (9, 10, 11, 12, 13)),
