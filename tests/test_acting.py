@@ -27,6 +27,7 @@ from corrigenda.editors._memory import prompt_ends
 from corrigenda.errors import DeltaError, WrongBaseError
 from corrigenda.live import tensor_hash
 from corrigenda.models.text import TextModel
+from corrigenda.numerics.codebook import Codebook
 
 from .models.tiny import model_of
 
@@ -264,6 +265,31 @@ def test_generated_tokens_are_not_asked_again() -> None:
     now.decoding = True
     change.decide(x.flip(0), now)
     assert now.routes[id(change)].tolist() == [0, -1]
+
+
+def test_the_same_prompts_are_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search asks the same questions at every step; one other bit, and they are other ones."""
+    model = model_of("gpt2")
+    (change,) = values(model, KNOWN).acting.values()
+    assert isinstance(change, Memory)
+    looked, lookup = [], Codebook.lookup
+    monkeypatch.setattr(
+        Codebook, "lookup", lambda book, q, **more: looked.append(len(q)) or lookup(book, q, **more)
+    )
+    x, now = randn(2, 4, widths(model)[1]), Pass()
+    x[0, -1] = change.scope.keys[0]  # type: ignore[union-attr]
+    for _ in range(3):
+        now.begin(None, None)
+        x[:, 0] += 1  # not where the decision is read
+        change.decide(x, now)
+        assert now.routes[id(change)].tolist() == [0, -1]
+    assert looked == [2]
+    now.begin(None, None)
+    change.decide(x.flip(0), now)
+    assert now.routes[id(change)].tolist() == [-1, 0]
+    now.begin(None, None)
+    change.decide(x[:1], now)
+    assert now.routes[id(change)].tolist() == [0] and looked == [2, 2, 1]
 
 
 def test_ends_and_padding() -> None:

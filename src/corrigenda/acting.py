@@ -83,17 +83,27 @@ class Pass:
     ends      (b,) column of each prompt's last token; None: the last token of the row.
     decoding  the prompt has been read already: columns are generated tokens.
     routes    decisions of the memories, by their identity.
+    known     the last query of each scope that was asked, and what it chose.
     """
 
     mask: Tensor | None = None
     ends: Tensor | None = None
     decoding: bool = False
     routes: dict[int, Tensor] = field(default_factory=dict)
+    known: dict[int, tuple[object, Tensor, Tensor]] = field(default_factory=dict)
 
     def begin(self, mask: Tensor | None, ends: Tensor | None) -> None:
         """A new set of prompts is being read."""
         self.mask, self.ends, self.decoding = mask, ends, False
         self.routes.clear()
+
+    def chosen(self, scope: object, query: Tensor, choose: Callable[[], Tensor]) -> Tensor:
+        """What `choose` finds for a query (b, d). Not looked for again while the query is the same,
+        bit for bit: a search puts the same prompts to the model at every step."""
+        kept = self.known.get(id(scope))
+        if kept is None or kept[0] is not scope or not torch.equal(kept[1], query):
+            kept = self.known[id(scope)] = scope, query.detach(), choose()
+        return kept[2]
 
     def last(self, x: Tensor) -> Tensor:
         """(b,) columns of the prompts' last tokens in x (b, t, ...)."""
@@ -333,6 +343,9 @@ class Balls(_Stored):
 
     def route(self, x: Tensor, now: Pass, payload: Any) -> Tensor:
         query = x[torch.arange(x.shape[0], device=x.device), now.last(x)].float()  # (b, d)
+        return now.chosen(self, query, lambda: self._chosen(query))
+
+    def _chosen(self, query: Tensor) -> Tensor:
         entry, _ = self.book.lookup(query.cpu())  # (b,) entry, or -1 outside of all balls
         return torch.tensor([self.choice[j] if j >= 0 else -1 for j in entry.tolist()])
 
@@ -413,6 +426,9 @@ class Overlaps(_Stored):
     def route(self, x: Tensor, now: Pass, payload: Any) -> Tensor:
         inside = now.within(x).float()[..., None]
         mean = (x.float() * inside).sum(1) / inside.sum(1).clamp_min(1)  # (b, i)
+        return now.chosen(self, mean, lambda: self._chosen(mean))
+
+    def _chosen(self, mean: Tensor) -> Tensor:
         shared = self.features(mean) @ self._columns / self.k  # (b, n)
         best = shared.max(1)
         return torch.where(best.values >= self.least, best.indices, -1)

@@ -29,6 +29,17 @@ def test_the_loss_is_that_of_whole_passes(family: str, layer: int) -> None:
             torch.testing.assert_close(run.nll(), model.nll(rows))
 
 
+@pytest.mark.parametrize("family", [*CAUSAL, "t5", "bert"])
+def test_the_loss_of_some_questions(family: str) -> None:
+    model = model_of(family)
+    rows = [model.asked(*one) for one in (*ASKED, ("Big Ben is in", "the city of London"))]
+    run = Upper(model, 1, rows)
+    with torch.no_grad():
+        for chosen in ([0, 1, 2], [2, 0], [1]):
+            found = run.some(chosen).nll()
+            torch.testing.assert_close(found, model.nll([rows[j] for j in chosen]))
+
+
 def test_the_blocks_below_are_not_run_again() -> None:
     model = model_of("gpt2")
     rows = [model.asked(*one) for one in ASKED]

@@ -31,7 +31,7 @@ from ..errors import InputError
 from ..model import Site
 from ..models.asked import Asked, Forced
 from ..models.text import TextModel
-from ..numerics.gradients import nll_at
+from ..models.upper import Upper
 from ..numerics.optimize import Found, Losses, optimize_rows
 from ._finetune import examples, rerouted
 from ._memory import CodebookEditor, prompt_ends
@@ -91,14 +91,13 @@ class GRACE(CodebookEditor):
         """(n, o) outputs that give the wanted answers, and how the search for them went."""
         linear, device = model.linear(site), model.device
         own = prompt_ends(model, linear, "output", rows)  # (n, o)
+        every = Upper(model, site.layer, rows)
 
         def losses(delta: Tensor, active: Tensor) -> Losses:
-            questions = model.force([rows[j] for j in active.tolist()])
+            asked = every.some(active.tolist())
             values = own[active].to(device) + delta
-            with self.replaced(model, site, questions, values):
-                logits = model.target_logits(questions)
-            wanted, row = (t.to(logits.device) for t in (questions.wanted, questions.row))
-            nll = nll_at(logits, wanted, row, len(active))
+            with self.replaced(model, site, asked.questions, values):
+                nll = asked.nll()
             return Losses(nll, nll.detach())
 
         found = optimize_rows(

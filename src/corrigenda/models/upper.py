@@ -6,6 +6,7 @@ forward pass goes into them when a method trains beside a block in the middle.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,9 +30,8 @@ class Upper:
     """
 
     def __init__(self, model: TextModel, layer: int, rows: Sequence[Asked]) -> None:
-        self.model, self.layer = model, layer
+        self.model, self.layer, self.rows = model, layer, rows
         self.questions = model.force(rows)
-        self.rows = len(rows)
         self._hidden: Tensor | None = None
         self._tuples = False
         if layer > 0 and model.kind == "causal" and not _reads_below(model, layer):
@@ -59,7 +59,19 @@ class Upper:
                 stack.enter_context(replaced_input(blocks[self.layer], lambda: hidden))
             logits = self.model.target_logits(self.questions)
         wanted, row = (t.to(logits.device) for t in (self.questions.wanted, self.questions.row))
-        return nll_at(logits, wanted, row, self.rows)
+        return nll_at(logits, wanted, row, len(self.rows))
+
+    def some(self, chosen: Sequence[int]) -> Upper:
+        """The same for some of the questions, by their numbers."""
+        if list(chosen) == list(range(len(self.rows))):
+            return self
+        few = copy.copy(self)
+        few.rows = [self.rows[j] for j in chosen]
+        few.questions = self.model.force(few.rows)
+        if self._hidden is not None:
+            # Padding is on the right, and may be less.
+            few._hidden = self._hidden[list(chosen), : few.questions.rows.ids.shape[1]]
+        return few
 
 
 @contextmanager
