@@ -37,6 +37,17 @@ def test_bad_requests_are_refused_before_anything_runs(tmp_path, arguments, said
 
 
 @pytest.mark.slow
+def test_known_only_edits_what_the_model_knows(tmp_path):
+    """The small model answers nothing of another world's questions; its own it does."""
+    options = ("--edits", "3", "--untouched", "2", "--editors", "ultraedit", "--known-only")
+    ran = run("atlas", "--data", "census", *options, "-o", str(tmp_path / "other"))
+    assert ran.returncode == 2 and "drop --known-only" in " ".join(ran.stderr.split())
+    ran = run("atlas", *options, "-o", str(tmp_path / "own"))
+    assert ran.returncode == 0, ran.stderr
+    assert "Known only: 5 cases of atlas" in (tmp_path / "own" / "report.md").read_text()
+
+
+@pytest.mark.slow
 def test_several_editors_and_orders_are_one_report(tmp_path):
     text = tmp_path / "text"
     text.write_text("The Eiffel Tower is a tower in Paris.\n\nFrance is a country in Europe.")
@@ -59,9 +70,11 @@ def test_several_editors_and_orders_are_one_report(tmp_path):
 @pytest.mark.parametrize(("data", "least"), [("atlas", 3600), ("census", 200)])
 def test_a_world_gives_as_many_cases_as_a_sequence_wants(data: str, least: int) -> None:
     from corrigenda.apps.lifelong import _cases
+    from corrigenda.lifelong import divided
 
     edits = None if data == "atlas" else least - 50
-    chosen, apart, _ = _cases(data, None if edits is None else least, edits, 50, 0, None)
+    found = _cases(data, None if edits is None else least, False, 0, None)
+    chosen, apart, _ = divided(found, edits, 50)
     assert len(chosen) + len(apart) >= least - 10 and len(apart) == 50
     if edits is not None:
         assert len(chosen) == edits

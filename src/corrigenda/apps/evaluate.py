@@ -221,17 +221,7 @@ def evaluate(
     one = options.loaded(model, device, dtype, seed)
     remark = ""
     if known_only:
-        from ..evaluate import known_only as known
-
-        with console.waiting("Asking the unedited model"):
-            kept = known(one, cases, limit=limit, max_new_tokens=max_new_tokens)
-        remark = f"Known only: {len(kept)} cases of {data} whose true answer {one.id} gives."
-        if not kept:
-            raise InputError(
-                f"{one.id} knows the true answer of none of the {len(cases)} cases of {data}. "
-                "Take other data, or drop --known-only."
-            )
-        cases = kept
+        cases, remark = options.known(one, cases, data, limit, max_new_tokens)
     if method is not None:
         options.prepare(one, method)
     title = method.title if method is not None else "No editor"

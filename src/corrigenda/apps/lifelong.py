@@ -99,6 +99,9 @@ def lifelong(
     data_dir: options.DataDir = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.")] = 64,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Only facts that the unedited model knows.")
+    ] = False,
     settings: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -112,7 +115,7 @@ def lifelong(
     that has such a hyperparameter.
     """
     from ..editors import TABLE
-    from ..lifelong import Alarm, Plan
+    from ..lifelong import Alarm, Plan, divided
 
     names = list(dict.fromkeys(n.strip() for n in editors.split(",") if n.strip()))
     for name in names:
@@ -137,12 +140,17 @@ def lifelong(
             (job,) = wanted
             method = options.editor_from(job.editor, settings, seed=seed)
             pool = None if edits is None else edits + untouched
-            cases, apart, notes = _cases(data, pool, edits, untouched, seed, data_dir)
+            found, notes = _cases(data, pool, known_only, seed, data_dir), []
+            one = options.loaded(model, device, dtype, seed)
+            if known_only:
+                found, remark = options.known(one, found, data, pool, max_new_tokens)
+                notes.append(remark)
+            cases, apart, remarks = divided(found, edits, untouched)
+            notes += remarks
             plan = Plan(
                 len(cases), step, job.order, tuple(options.numbers("--checkpoints", checkpoints or "")),
                 watch=watch, sample=sample, seed=seed,
             )  # fmt: skip
-            one = options.loaded(model, device, dtype, seed)
             options.prepare(one, method)
             console.note(
                 f"{method.title} on {one.id}: {len(cases)} edits of {data}, {step} per step, "
@@ -176,17 +184,19 @@ def lifelong(
 
 
 def _cases(
-    data: str, pool: int | None, edits: int | None, untouched: int, seed: int, where: Path | None
-) -> tuple[list[Case], list[Case], list[str]]:
-    """The cases to edit, those that stay untouched, and remarks."""
-    from ..benchmarks import MADE, canonical, load_cases
-    from ..lifelong import divided
+    data: str, pool: int | None, known_only: bool, seed: int, where: Path | None
+) -> list[Case]:
+    """Cases to edit and to leave untouched.
 
-    # A world makes as many as asked for, and no more than it has facts. A file is read whole, since
-    # cases that contradict each other are left out.
-    limit = (pool or sys.maxsize) if canonical(data) in MADE else None
-    cases = load_cases(data, limit=limit, seed=seed, data_dir=where)
-    return divided(cases, edits, untouched)
+    A world makes as many as asked for, and no more than it has facts; twice as many where those
+    that the model does not know are left out. A file is read whole, since cases that contradict
+    each other are left out.
+    """
+    from ..benchmarks import MADE, canonical, load_cases
+
+    made = (pool or sys.maxsize) * (2 if known_only else 1)
+    limit = made if canonical(data) in MADE else None
+    return load_cases(data, limit=limit, seed=seed, data_dir=where)
 
 
 def _arguments(job: _Job) -> list[str]:

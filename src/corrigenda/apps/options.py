@@ -15,6 +15,7 @@ from ..errors import InputError
 from .console import counting, waiting
 
 if TYPE_CHECKING:
+    from ..edit import Case
     from ..editor import Editor
     from ..models import TextModel
 
@@ -35,6 +36,7 @@ __all__ = [
     "Subject",
     "Token",
     "editor_from",
+    "known",
     "loaded",
     "numbers",
     "prepare",
@@ -228,3 +230,22 @@ def deltas_at(paths: Sequence[Path]) -> list[Any]:
     from ..delta import Delta
 
     return [Delta.load(path) for path in paths]
+
+
+def known(
+    model: TextModel, cases: Sequence[Case], data: str, limit: int | None, max_new_tokens: int
+) -> tuple[list[Case], str]:
+    """The cases whose true answer the unedited model gives, at most `limit`, and a remark on them.
+
+    Raises `InputError` where it gives none.
+    """
+    from ..evaluate import known_only
+
+    with waiting("Asking the unedited model"):
+        kept = known_only(model, cases, limit=limit, max_new_tokens=max_new_tokens)
+    if not kept:
+        raise InputError(
+            f"{model.id} knows the true answer of none of the {len(cases)} cases of {data}. "
+            "Take other data, or drop --known-only."
+        )
+    return kept, f"Known only: {len(kept)} cases of {data} whose true answer {model.id} gives."
