@@ -37,13 +37,17 @@ def model() -> TextModel:
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("rome", (1,)), ("memit", (0, 1)), ("alphaedit", (0, 1)), ("ft-m", (7,)), ("lora", (6, 7))],
+    [("memit", (0, 1)), ("alphaedit", (0, 1)), ("ft-m", (7,)), ("lora", (6, 7))],
 )
 def test_presets_are_those_of_atlas_at_the_same_share_of_the_depth(model, name, layers):
+    assert make(name).resolved(model).layers == layers
+
+
+@pytest.mark.parametrize("name", ["rome", "r-rome", "emmet"])
+def test_its_own_presets_come_before_those_of_atlas(model, name):
     editor = make(name).resolved(model)
-    assert editor.layers == layers
-    if name == "rome":
-        assert (editor.clamp, editor.steps, editor.stop) == (6.0, 30, "answer")
+    assert (editor.layers, editor.clamp) == ((0,), 2.0)
+    assert (editor.steps, editor.stop) == (30, "answer")  # as on atlas
 
 
 def test_second_moments_are_of_the_text_that_it_learned_from(model):
