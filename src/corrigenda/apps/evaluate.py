@@ -165,7 +165,7 @@ def evaluate(
     The headline scores are of free generation; teacher-forced ones, as in the papers, stand
     beside them. A run with --resume goes on where it was interrupted.
     """
-    from ..benchmarks import MADE, canonical, load_cases
+    from ..benchmarks import load_cases
     from ..evaluate import evaluate as plain
 
     if remote is not None:
@@ -213,11 +213,8 @@ def evaluate(
         if editor.lower() == "none"
         else options.editor_from(editor, settings, layers=layers, corpus=corpus, seed=seed)
     )
-    # With --known-only the limit counts the cases that are left, so more are taken and the rest is
-    # cut afterwards: all of a file, and twice as many of the world, which makes them as asked.
-    made = canonical(data) in MADE and limit is not None
-    pool = limit if not known_only else (2 * limit if made and limit else None)
-    cases = load_cases(data, limit=pool, seed=seed, data_dir=data_dir)
+    wide = options.pool(data, limit, known_only)
+    cases = load_cases(data, limit=wide, seed=seed, data_dir=data_dir)
     one = options.loaded(model, device, dtype, seed)
     remark = ""
     if known_only:

@@ -188,14 +188,13 @@ def _cases(
 ) -> list[Case]:
     """Cases to edit and to leave untouched.
 
-    A world makes as many as asked for, and no more than it has facts; twice as many where those
-    that the model does not know are left out. A file is read whole, since cases that contradict
-    each other are left out.
+    A world makes as many as asked for, and no more than it has facts. A file is read whole, since
+    cases that contradict each other are left out.
     """
     from ..benchmarks import MADE, canonical, load_cases
 
-    made = (pool or sys.maxsize) * (2 if known_only else 1)
-    limit = made if canonical(data) in MADE else None
+    made = canonical(data) in MADE
+    limit = options.pool(data, pool or sys.maxsize, known_only) if made else None
     return load_cases(data, limit=limit, seed=seed, data_dir=where)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "known",
     "loaded",
     "numbers",
+    "pool",
     "prepare",
     "edits_from",
 ]
@@ -230,6 +231,19 @@ def deltas_at(paths: Sequence[Path]) -> list[Any]:
     from ..delta import Delta
 
     return [Delta.load(path) for path in paths]
+
+
+def pool(data: str, limit: int | None, known_only: bool) -> int | None:
+    """How many cases to read, None for all, so that `limit` are left.
+
+    Those that the model does not know go, so more are read: all of a file, and twice as many of a
+    world, which makes them as asked.
+    """
+    from ..benchmarks import MADE, canonical
+
+    if not known_only or limit is None:
+        return limit
+    return 2 * limit if canonical(data) in MADE else None
 
 
 def known(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError
-from . import console
+from . import console, options
 
 if TYPE_CHECKING:
     from ..blackbox.client import Remote
@@ -43,7 +43,7 @@ def evaluated(
     seed: int,
 ) -> Report:
     """The report on an endpoint."""
-    from ..benchmarks import MADE, canonical, load_cases
+    from ..benchmarks import load_cases
     from ..blackbox.client import Remote
     from ..blackbox.evaluation import evaluate_remote
 
@@ -54,9 +54,8 @@ def evaluated(
 
     after = state(model)
     first = state(before) if before else None
-    made = canonical(data) in MADE and limit is not None
-    pool = limit if not known else (2 * limit if made and limit else None)
-    cases = load_cases(data, limit=pool, seed=seed, data_dir=data_dir)
+    wide = options.pool(data, limit, known)
+    cases = load_cases(data, limit=wide, seed=seed, data_dir=data_dir)
     console.note(f"{after.id}: {len(cases)} cases of {data}, free generation only")
     with console.stages() as advance:
         return evaluate_remote(

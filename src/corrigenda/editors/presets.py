@@ -76,8 +76,7 @@ PRESETS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         "pmet": {"lr": 0.5, "clamp": 4.0, "weight": 1.0},
         "simie": {"weight": 0.01},
     },
-    # On census edits of seed 5; at layer 1, as on Atlas, an edit takes three to four times the norm
-    # of W.
+    # On census edits of seed 5; at layer 1, as on Atlas, an edit takes more than twice the norm of W.
     ("atlas-census", 8): {
         "rome": {"layers": (0,), "clamp": 2.0},
         "emmet": {"layers": (0,), "clamp": 2.0},
